@@ -1,0 +1,288 @@
+"""WFDB files, checked before they are believed: a header decides what is opened and how much is allocated.
+
+The `wfdb` package parses and decodes; what it takes on trust is checked here first. Formats: WFDB Applications Guide,
+header(5) and signal(5), https://physionet.org/physiotools/wag.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ecgscan_lite.leads import LEADS, LIMB_LEADS, lead_index
+
+if TYPE_CHECKING:
+    import wfdb
+
+#: Bytes of a group of samples and samples in it, by format; compressed formats are not read.
+BYTES_AND_SAMPLES = {"8": (1, 1), "16": (2, 1), "24": (3, 1), "32": (4, 1), "61": (2, 1), "80": (1, 1), "160": (2, 1),
+                     "212": (3, 2), "310": (4, 3), "311": (4, 3)}  # fmt: skip
+#: Bits of a sample, by format; the most negative value stands for a missing sample, but for format 8.
+BITS = {"8": 32, "16": 16, "24": 24, "32": 32, "61": 16, "80": 8, "160": 16, "212": 12, "310": 10, "311": 10}
+#: Millivolts in a unit, by the unit's name in lower case.
+MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
+
+MIN_FS, MAX_FS = 10.0, 100_000.0
+MAX_VALUES = 1 << 25  # 93 minutes of 12 leads at 500 Hz; a quarter of a gigabyte once wfdb has widened them
+MAX_CHANNELS = 256
+MAX_HEADER_BYTES = 1 << 20
+MAX_LINE = 1024  # the header grammar of wfdb takes quadratic time on a long word
+SATURATED_RUN = 3
+
+
+class RecordError(ValueError):
+    """A record that can't be used; its message is one line that says why and, where it helps, what to do."""
+
+
+@dataclass(frozen=True)
+class Leads:
+    """The channels of a record that are leads of the 12-lead electrocardiogram, in the order of the file.
+
+    Attributes:
+        rows: index of each in `LEADS`. Shape: (n,).
+        millivolts: float64, NaN where missing. Shape: (n, T).
+        saturated: whether samples stick to the converter's limit. Shape: (n,).
+        uncalibrated: whether the gain is 0 or absent, so that 200 units per mV is assumed. Shape: (n,).
+        fs: sampling rate, Hz.
+        comments: the header's comments, without `#`.
+    """
+
+    rows: np.ndarray
+    millivolts: np.ndarray
+    saturated: np.ndarray
+    uncalibrated: np.ndarray
+    fs: float
+    comments: list[str]
+
+
+def find_header(path: str | os.PathLike[str]) -> Path:
+    """The header of a record that is named by its header, its signal file, or without suffix.
+
+    Raises:
+        RecordError: there is none, or the path could be taken for an address on a network.
+    """
+    try:
+        given = Path(path).absolute()
+        stem = given.with_suffix("") if given.suffix in (".hea", ".dat", ".mat") else given
+        header = stem.with_name(f"{stem.name}.hea")
+        if header.is_file():
+            # wfdb opens names through fsspec, which takes these for addresses
+            if "::" in str(header) or ":/" in str(header):
+                raise RecordError(f"{header.name}: move it to a folder whose name has no '::' or ':/' in it")
+            return header
+        if given.is_file() and stem == given:
+            raise RecordError(f"{given.name}: not a WFDB record; give a .hea, .dat or .mat")
+    except OSError as error:
+        raise RecordError(f"{str(path)[:200]!r}: {error.strerror}") from None
+    except ValueError as error:
+        raise error if isinstance(error, RecordError) else RecordError(f"{str(path)[:200]!r}: {error}") from None
+    raise RecordError(f"{path}: no such record (there is no file {header.name})")
+
+
+def read_leads(header_path: Path) -> Leads:
+    """Read those channels of a record that are leads.
+
+    Raises:
+        RecordError: the header or the signal file is damaged or hostile, or leads are absent that can't be derived.
+    """
+    import wfdb
+
+    lines = _header_lines(header_path)
+    length = _check_record_line(lines[0])
+    record_name = str(header_path.with_suffix(""))
+    try:
+        header = wfdb.rdheader(record_name)
+    except Exception as error:  # wfdb raises whatever its parser stumbles over
+        raise RecordError(f"not a WFDB header: {_one_line(error)}") from None
+    _check_agreement(header, lines)
+    channels, rows = _find_leads(header.sig_name)
+    length = _check_files(header, header_path.parent, length)
+    per_frame = {header.samps_per_frame[c] for c in channels}
+    if len(per_frame) > 1:
+        raise RecordError("leads with different sampling rates; resample them to one rate first")
+    try:
+        record = wfdb.rdrecord(record_name, sampto=length, channels=channels, physical=False, smooth_frames=False)
+        digital = np.stack(record.e_d_signal)
+    except Exception as error:  # wfdb raises whatever its decoders stumble over
+        raise RecordError(f"can't be decoded: {_one_line(error)}") from None
+    gains = [_gain_and_unit(lines[1 + c]) for c in channels]
+    return Leads(
+        rows=np.array(rows),
+        millivolts=_to_millivolts(digital, record, [unit for _, unit in gains]),
+        saturated=_find_saturated(digital, record),
+        uncalibrated=np.array([not gain for gain, _ in gains]),
+        fs=float(header.fs) * per_frame.pop(),
+        comments=header.comments,
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{error}".split())[:200] or type(error).__name__
+
+
+def _header_lines(path: Path) -> list[str]:
+    """The lines that are no comments, with their characters outside ASCII, which wfdb drops."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_HEADER_BYTES + 1)
+    except OSError as error:
+        raise RecordError(f"can't be opened: {error.strerror}") from None
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise RecordError("not a WFDB header: it is empty")
+    if len(data) > MAX_HEADER_BYTES or len(lines) > MAX_CHANNELS + 1 or max(map(len, lines)) > MAX_LINE:
+        raise RecordError("not a WFDB header: too long")
+    return lines
+
+
+def _check_record_line(line: str) -> int | None:
+    """Number of samples that the record line announces, None where it does not say.
+
+    Refuses what wfdb's lenient grammar replaces by a default: there a sampling rate of `-500` or `nan` becomes 250 Hz.
+    """
+    name, *fields = line.split()
+    if "/" in name:
+        raise RecordError("a record of several segments: join them first, with wfdb.rdrecord and wfdb.wrsamp")
+    try:
+        channels = int(fields[0])
+        fs = float(fields[1].split("/")[0]) if len(fields) > 1 else 250.0  # the default of the standard
+        length = int(fields[2]) if len(fields) > 2 else None
+    except (IndexError, ValueError):
+        raise RecordError(f"not a WFDB header: its first line is {line[:60]!r}") from None
+    if not MIN_FS <= fs <= MAX_FS:
+        raise RecordError(f"sampling rate {fs:g} Hz: must be from {MIN_FS:g} to {MAX_FS:g} Hz")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise RecordError(f"{channels} channels: the twelve leads are needed")
+    if length is not None and length < 1:
+        raise RecordError(f"{length} samples: there is no signal")
+    if length is not None and channels * length > MAX_VALUES:
+        raise RecordError(f"{channels} channels of {length} samples: too many; cut it into shorter records")
+    return length
+
+
+def _check_agreement(header: wfdb.Record, lines: Sequence[str]) -> None:
+    """Refuse a header that wfdb understands otherwise than it is written."""
+    fields = lines[0].split()[1:]
+    if not header.n_sig == int(fields[0]) == len(lines) - 1:
+        raise RecordError(f"the header announces {fields[0]} channels and describes {len(lines) - 1}")
+    if len(fields) > 1 and header.fs != float(fields[1].split("/")[0]):
+        raise RecordError(f"sampling rate {fields[1]!r} is not a plain number")
+    if header.sig_len != (int(fields[2]) if len(fields) > 2 else None):
+        raise RecordError(f"number of samples {' '.join(fields[2:3])!r} is not a plain number")
+
+
+def _find_leads(names: Sequence[str | None]) -> tuple[list[int], list[int]]:
+    """Channels that are leads, and their rows in `LEADS`."""
+    found = [(channel, lead_index(name or "")) for channel, name in enumerate(names)]
+    channels = [channel for channel, row in found if row is not None]
+    rows = [row for _, row in found if row is not None]
+    twice = sorted({row for row in rows if rows.count(row) > 1})
+    if twice:
+        raise RecordError(f"lead {LEADS[twice[0]]} is there more than once")
+    absent = [lead for row, lead in enumerate(LEADS) if row not in rows]
+    limbs = [lead for lead in absent if lead in LIMB_LEADS]
+    if len(limbs) < len(absent) or len(limbs) > 4:
+        raise RecordError(f"{12 - len(absent)} of the 12 leads: {', '.join(absent)} absent")
+    return channels, rows
+
+
+def _check_files(header: wfdb.Record, folder: Path, length: int | None) -> int:
+    """Number of samples to read, once every signal file is known to lie in the folder and to hold them."""
+    for name in dict.fromkeys(header.file_name):
+        channels = [c for c, other in enumerate(header.file_name) if other == name]
+        size = _size_inside(folder, name)
+        formats = {(header.fmt[c], header.byte_offset[c] or 0) for c in channels}
+        if len(formats) > 1 or channels != list(range(channels[0], channels[-1] + 1)):
+            raise RecordError(f"{name}: its channels differ in format or are not listed together")
+        fmt, offset = formats.pop()
+        if fmt not in BYTES_AND_SAMPLES:
+            raise RecordError(f"{name}: format {fmt} is not read here; convert it with wfdb.wrsamp")
+        group_bytes, group_samples = BYTES_AND_SAMPLES[fmt]
+        per_frame = sum(header.samps_per_frame[c] for c in channels)
+        available = max(size - offset, 0) * group_samples // group_bytes // max(per_frame, 1)
+        length = available if length is None else length
+        if per_frame * length > MAX_VALUES or not all(header.samps_per_frame[c] for c in channels):
+            raise RecordError(f"{name}: {per_frame} values in each of {length} frames: an absurd number")
+        if max(header.skew[c] or 0 for c in channels) > length:
+            raise RecordError(f"{name}: the skew between channels is longer than the record")
+        if length < 1 or available < length:
+            raise RecordError(f"{name}: cut short: it holds {available} of {length} samples; fetch it again")
+    return length
+
+
+def _size_inside(folder: Path, name: str) -> int:
+    file = folder / name
+    try:
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise RecordError(
+                f"its signal file {name!r} lies outside its folder; put the file itself beside the header"
+            )
+        if not file.is_file():
+            raise RecordError(f"its signal file {name!r} is not there")
+        return file.stat().st_size
+    except (OSError, RuntimeError) as error:
+        raise RecordError(f"its signal file {name!r} can't be opened: {_one_line(error)}") from None
+
+
+def _gain_and_unit(line: str) -> tuple[float, str]:
+    """Gain (0 where there is none) and unit of a signal line; wfdb would take µV for V, and hides a gain of 0."""
+    field = " ".join(line.split()[2:3])
+    gain, unit = re.match(r"(-?\d*\.?\d*(?:e[+-]?\d+)?)(?:\(-?\d*\))?/?(.*)", field).groups()
+    unit = unit.replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}") or "mV"
+    if unit.lower() not in MILLIVOLTS:
+        raise RecordError(f"unit {unit[:20]!r} is not known: mV, uV, µV or V are")
+    try:
+        return float(gain), unit
+    except ValueError:
+        return 0.0, unit
+
+
+def _missing_value(fmt: str) -> int | None:
+    return None if fmt == "8" else -(2 ** (BITS[fmt] - 1))
+
+
+def _to_millivolts(digital: np.ndarray, record: wfdb.Record, units: Sequence[str]) -> np.ndarray:
+    scale = np.array([MILLIVOLTS[unit.lower()] for unit in units])
+    baseline, gain = np.array(record.baseline, dtype=float), np.array(record.adc_gain, dtype=float)
+    with np.errstate(over="ignore", invalid="ignore"):
+        signal = (digital - baseline[:, None]) / gain[:, None] * scale[:, None]
+    signal[_missing(digital, record)] = np.nan
+    return signal
+
+
+def _missing(digital: np.ndarray, record: wfdb.Record) -> np.ndarray:
+    codes = [_missing_value(fmt) for fmt in record.fmt]
+    return np.stack([lead == code for lead, code in zip(digital, codes, strict=True)])
+
+
+def _find_saturated(digital: np.ndarray, record: wfdb.Record) -> np.ndarray:
+    """Which leads stay at a limit of the converter for `SATURATED_RUN` samples. Shape: (n,)."""
+    missing = _missing(digital, record)
+    low, high = np.array(
+        [
+            _limits(lead[~gone], *c)
+            for lead, gone, *c in zip(digital, missing, record.fmt, record.adc_res, record.adc_zero, strict=True)
+        ]
+    ).T[:, :, None]
+    stuck = ((digital == high) | (digital == low) | (digital == low + 1)) & ~missing
+    runs = np.lib.stride_tricks.sliding_window_view(stuck, min(SATURATED_RUN, stuck.shape[1]), axis=1)
+    return runs.all(axis=2).any(axis=1)
+
+
+def _limits(lead: np.ndarray, fmt: str, bits: int | None, zero: int | None) -> tuple[int, int]:
+    """Lowest and highest value of a converter; those of the format where the header's can't be the real ones."""
+    half, zero = 2 ** ((bits if bits in range(1, 33) else BITS[fmt]) - 1), zero or 0
+    if lead.size and (lead.min() < zero - half or lead.max() >= zero + half):
+        half, zero = 2 ** (BITS[fmt] - 1), 0
+    return zero - half, zero + half - 1
