@@ -1,0 +1,136 @@
+"""From a corpus to the batches of pretraining: records, their texts, and pages drawn afresh at every step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.datasets import open_dataset
+from ecgscan_lite.decoder import PATCH, PATCHES, RATE, SAMPLES
+from ecgscan_lite.encoders import TextEncoder
+from ecgscan_lite.leads import LEADS
+from ecgscan_lite.model import at_model_rate
+from ecgscan_lite.objective import Batch
+from ecgscan_lite.rendering import render
+from ecgscan_lite.settings import Settings, SettingsError
+from ecgscan_lite.statements import label_text
+
+
+def open_corpus(settings: Settings) -> Corpus:
+    """The corpus that the settings name; the synthetic one is made in memory."""
+    if settings.data.corpus == "synthetic":
+        dataset = open_dataset("synthetic", split="train", n=settings.data.records or None)
+        return Corpus.from_records(dataset)
+    return Corpus.open(settings.data.corpus)
+
+
+def training_rows(settings: Settings, corpus: Corpus) -> np.ndarray:
+    """Numbers of the records that a run learns from.
+
+    Raises:
+        SettingsError: there are fewer than one batch.
+    """
+    rows = corpus.rows("train")
+    rows = rows[: settings.data.records or len(rows)]
+    if len(rows) < settings.optimiser.batch_size:
+        raise SettingsError(
+            f"{len(rows)} training records are fewer than one batch; set optimiser.batch_size to {len(rows)} or less"
+        )
+    return rows
+
+
+def embed_reports(
+    settings: Settings, corpus: Corpus, rows: np.ndarray, cache: Path, progress: bool | None = None
+) -> tuple[Tensor, Tensor]:
+    """Embeddings of the distinct texts of the training records, and which of them is whose.
+
+    Returns:
+        Shape: (number of texts, E), and (len(rows),): -1 for a record without a text.
+    """
+    texts = _texts(settings, corpus, rows)
+    distinct = sorted({text for text in texts if text})
+    number = {text: n for n, text in enumerate(distinct)}
+    text_ids = torch.tensor([number[text] if text else -1 for text in texts])
+    encoder = TextEncoder(settings.towers.text, cache)
+    show = bool(progress) if progress is not None else os.isatty(2)
+    return encoder.encode(distinct or [""], progress=show), text_ids
+
+
+def draw_batch(
+    settings: Settings,
+    corpus: Corpus,
+    rows: np.ndarray,
+    texts: Tensor,
+    text_ids: Tensor,
+    step: int,
+    device: torch.device,
+) -> Batch:
+    """The records of a step, with pages drawn on the device; all of it follows from the seed and the step."""
+    size = settings.optimiser.batch_size
+    epoch, place = divmod(step, len(rows) // size)
+    order = np.random.default_rng((settings.run.seed, epoch)).permutation(len(rows))
+    chosen = order[place * size : (place + 1) * size]
+    rng = np.random.default_rng((settings.run.seed, epoch, place + 1))
+    signals = corpus.signals(rows[chosen], seconds=SAMPLES / RATE)
+    page = render(
+        torch.from_numpy(signals).to(device), corpus.fs,
+        layout=settings.page.layouts[rng.integers(len(settings.page.layouts))],
+        size=(settings.page.height, settings.page.width),
+        ageing=None if settings.page.ageing == "none" else settings.page.ageing,
+        seed=rng.integers(2**31, size=size).tolist(),
+    )  # fmt: skip
+    ids = text_ids[chosen]
+    return Batch(
+        pages=page.image,
+        signals=_keep_missing(signals, corpus.fs).to(device),
+        visible=at_rate(page.visible, corpus.fs),
+        texts=texts[ids.clamp(min=0)].to(device),
+        text_ids=ids.to(device),
+    )
+
+
+def at_rate(visible: Tensor, fs: float) -> Tensor:
+    """A mask of samples at `fs` as a mask at the model's rate. Shape: (B, 12, T); returns (B, 12, 1000)."""
+    nearest = (torch.arange(SAMPLES, device=visible.device) * (fs / RATE)).round().long()
+    inside = nearest < visible.shape[-1]
+    return visible[..., nearest.clamp(max=visible.shape[-1] - 1)] & inside
+
+
+def places_of_leads(layout: str, size: tuple[int, int]) -> Tensor:
+    """Where a layout draws each 0.4 s of each lead, and the lead's middle for what it does not draw.
+
+    Shape: (12, 25, 2), x and y as shares of the page's width and height.
+    """
+    page = render(np.zeros((12, SAMPLES), np.float32), RATE, layout=layout, size=size)
+    places = torch.full((12, PATCHES, 2), 0.5)
+    width_height = torch.tensor([size[1], size[0]])
+    for trace in sorted(page.traces[0], key=lambda trace: len(trace.xy)):  # a lead's longest trace has the last word
+        xy = torch.as_tensor(np.asarray(trace.xy), dtype=torch.float32) / width_height
+        seconds = trace.start + torch.arange(len(xy)) / RATE
+        patch = (seconds * RATE / PATCH).long().clamp(max=PATCHES - 1)
+        lead = LEADS.index(trace.lead)
+        places[lead] = xy.mean(dim=0)
+        for p in patch.unique():
+            places[lead, p] = xy[patch == p].mean(dim=0)
+    return places
+
+
+def _texts(settings: Settings, corpus: Corpus, rows: np.ndarray) -> Sequence[str | None]:
+    if settings.data.text == "none":
+        return [None] * len(rows)
+    if settings.data.text == "labels":
+        return [label_text(statements) for statements in corpus.statements(rows)]
+    return [corpus.reports[row] for row in rows]
+
+
+def _keep_missing(signals: np.ndarray, fs: float) -> Tensor:
+    """Signals at the model's rate, with NaN where a record has no samples."""
+    at_100_hz = at_model_rate(signals, fs)
+    missing = at_rate(torch.from_numpy(np.isfinite(signals)), fs).logical_not()
+    return at_100_hz.masked_fill(missing, torch.nan)

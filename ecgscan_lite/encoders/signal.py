@@ -1,0 +1,86 @@
+"""The signal towers: a 1-D residual network and a 1-D vision transformer, on 12 leads at 100 Hz."""
+
+from __future__ import annotations
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+
+class SignalResNet(nn.Module):
+    """A residual network along time, the leads being its channels.
+
+    Basic blocks as in He et al., CVPR 2016, with kernels of 7 samples; each stage halves the rate.
+
+    Args:
+        widths: channels of each stage.
+        blocks: residual blocks in each stage.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (64, 96, 160, 256), blocks: int = 1) -> None:
+        super().__init__()
+        stages: list[nn.Module] = [
+            nn.Conv1d(12, widths[0], 15, stride=2, padding=7, bias=False),
+            nn.BatchNorm1d(widths[0]),
+            nn.ReLU(inplace=True),
+        ]
+        channels = widths[0]
+        for width in widths:
+            for block in range(blocks):
+                stages.append(_ResidualBlock(channels, width, stride=2 if block == 0 else 1))
+                channels = width
+        self.stages = nn.Sequential(*stages)
+        self.feature_dim = 2 * channels
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Shape: signal (B, 12, T) in mV at 100 Hz, without NaN; returns mean and maximum over time, (B, 2 C)."""
+        features = self.stages(signal)
+        return torch.cat([features.mean(dim=-1), features.amax(dim=-1)], dim=-1)
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv1d(channels, width, 7, stride=stride, padding=3, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv1d(width, width, 7, padding=3, bias=False),
+            nn.BatchNorm1d(width),
+        )
+        self.shortcut = nn.Sequential(nn.AvgPool1d(stride, ceil_mode=True), nn.Conv1d(channels, width, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+class SignalViT(nn.Module):
+    """A vision transformer along time (Dosovitskiy et al., ICLR 2021): a token is all 12 leads over one patch.
+
+    Args:
+        samples: T, the length that the position embedding is made for; others are interpolated to.
+        patch: samples to a token.
+    """
+
+    def __init__(
+        self,
+        samples: int = 1000,
+        patch: int = 20,
+        width: int = 192,
+        depth: int = 6,
+        heads: int = 3,
+        drop_path: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Conv1d(12, width, patch, stride=patch)
+        self.position = nn.Parameter(0.02 * torch.randn(1, width, samples // patch))
+        rates = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.Sequential(*(Block(width, heads, drop_path=rate) for rate in rates))
+        self.norm = nn.LayerNorm(width)
+        self.feature_dim = width
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Shape: signal (B, 12, T) in mV at 100 Hz, without NaN; returns the mean over tokens, (B, width)."""
+        tokens = self.embed(signal)  # (B, width, N)
+        position = nn.functional.interpolate(self.position, size=tokens.shape[-1], mode="linear")
+        return self.norm(self.blocks((tokens + position).mT)).mean(dim=1)

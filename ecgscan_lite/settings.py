@@ -1,0 +1,281 @@
+"""What a run can be told: one dataclass per concern, read from TOML, checked, and printed with every run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_type_hints
+
+
+class SettingsError(ValueError):
+    """A setting that can't be used; the message is one line that names it and says what is allowed."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which records are learned from.
+
+    Attributes:
+        corpus: "synthetic", or a folder made by `ecgscan prepare`.
+        records: how many records of the training split at most; 0 takes all.
+        text: where the text of a record comes from. "reports": its own report, and a record without one takes no part
+            in the text terms; "labels": text made from its statements, which is supervision and no self-supervision;
+            "none": no text terms.
+    """
+
+    corpus: str = "synthetic"
+    records: int = 0
+    text: Literal["reports", "labels", "none"] = "reports"
+
+
+@dataclass(frozen=True)
+class PageSettings:
+    """The pages that the image tower sees, drawn afresh at every step.
+
+    Attributes:
+        layouts: names of page layouts; each step draws one of them.
+        height, width: px.
+        ageing: name of an ageing preset, or "none".
+    """
+
+    layouts: tuple[str, ...] = ("3x4+1",)
+    height: int = 128
+    width: int = 224
+    ageing: str = "none"
+
+
+@dataclass(frozen=True)
+class TowerSettings:
+    """The encoders.
+
+    Attributes:
+        image: name of a timm model; a name that begins with "hf-hub:" is fetched from the hub.
+        image_options: further arguments of `timm.create_model`.
+        image_pretrained: start from timm's published weights.
+        signal: "resnet" or "vit".
+        text: "minilm" (the weights installed with this package), a folder, or a hub id of sentence-transformers.
+        embedding_dim: D, of the joint space.
+        decoder_dim: width of the decoder that reconstructs the leads.
+    """
+
+    image: str = "resnet10t"
+    image_options: dict[str, Any] = field(default_factory=lambda: {"channels": [32, 64, 128, 256], "stem_width": 16})
+    image_pretrained: bool = False
+    signal: Literal["resnet", "vit"] = "resnet"
+    text: str = "minilm"
+    embedding_dim: int = 128
+    decoder_dim: int = 128
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of the terms, and what shapes them.
+
+    Attributes:
+        gram: weight of the Gram volume loss over image, signal and text.
+        pairwise: weight of the mean of the pairwise losses image-signal, image-text and signal-text.
+        pairwise_kind: "infonce" or "sigmoid".
+        reconstruction: weight of the reconstruction of what the page shows.
+        soft_lead: weight of the soft-lead constraint, per mV of mean absolute residual.
+        temperature: at the start; it is learned.
+        label_smoothing: of the Gram volume and InfoNCE losses.
+    """
+
+    gram: float = 1.0
+    pairwise: float = 1.0
+    pairwise_kind: Literal["infonce", "sigmoid"] = "infonce"
+    reconstruction: float = 1.0
+    soft_lead: float = 1.0
+    temperature: float = 0.07
+    label_smoothing: float = 0.1
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """AdamW with linear warm-up and cosine decay.
+
+    Attributes:
+        epochs: passes over the training records.
+        batch_size: records a step.
+        learning_rate: at its peak.
+        weight_decay: of matrices and kernels; gains, biases and temperatures have none.
+        warm_up: share of the steps.
+        clip_norm: norm that the gradient is clipped to.
+        precision: "bf16" autocast, "fp32", or "auto": bf16 where the device computes in it.
+    """
+
+    epochs: int = 6
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.1
+    clip_norm: float = 1.0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how a run is kept.
+
+    Attributes:
+        out: folder of the run.
+        initial_weights: a run's folder to start from, or "" for random weights.
+        seed: of the weights, the order of the records, and the pages.
+        device: "auto", "cpu", "cuda", ...
+        checkpoint_every: seconds between checkpoints.
+    """
+
+    out: str = "runs/pretraining"
+    initial_weights: str = ""
+    seed: int = 0
+    device: str = "auto"
+    checkpoint_every: float = 60.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that `pretrain` can be told. `Settings.read(path)` reads TOML; what a file leaves out keeps its default."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    page: PageSettings = field(default_factory=PageSettings)
+    towers: TowerSettings = field(default_factory=TowerSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a TOML file.
+
+        Raises:
+            SettingsError: no such file, no TOML, or a setting that is unknown, of the wrong type or out of range.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: can't be read as settings ({_reason(error)})") from None
+        try:
+            return cls.from_dict(tomllib.loads(text))
+        except (tomllib.TOMLDecodeError, SettingsError) as error:
+            raise SettingsError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, tables: dict[str, Any]) -> Self:
+        """Build from nested dictionaries, as `to_dict` gives them.
+
+        Raises:
+            SettingsError: a setting is unknown, of the wrong type or out of range.
+        """
+        concerns = get_type_hints(cls)
+        _refuse_unknown("table", tables, concerns)
+        settings = cls(**{name: _build(name, concerns[name], table) for name, table in tables.items()})
+        _check_ranges(settings)
+        return settings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of plain values."""
+        return dataclasses.asdict(self)
+
+    def to_toml(self) -> str:
+        """The settings as TOML that `read` reads back to equal settings."""
+        tables = [
+            "\n".join([f"[{concern}]", *(f"{name} = {_toml(value)}" for name, value in values.items())])
+            for concern, values in self.to_dict().items()
+        ]
+        return "\n\n".join(tables) + "\n"
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with changes, `concern__name=value`: `settings.replace(loss__soft_lead=0.0, run__seed=1)`."""
+        tables = self.to_dict()
+        for key, value in changes.items():
+            concern, _, name = key.partition("__")
+            tables.setdefault(concern, {})[name] = value
+        return type(self).from_dict(tables)
+
+
+def build_towers(table: dict[str, Any]) -> TowerSettings:
+    """The towers of a model from the description that is kept beside its weights."""
+    return _build("towers", TowerSettings, table)
+
+
+def _build(concern: str, cls: type, table: Any) -> Any:
+    if not isinstance(table, dict):
+        raise SettingsError(f"[{concern}] has to be a table")
+    hints = get_type_hints(cls)
+    _refuse_unknown(f"setting in [{concern}]", table, hints)
+    return cls(**{name: _convert(f"{concern}.{name}", value, hints[name]) for name, value in table.items()})
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    if choices := get_args(hint) if getattr(hint, "__origin__", None) is Literal else ():
+        if value not in choices:
+            raise SettingsError(f"{name} = {value!r} has to be one of {', '.join(map(repr, choices))}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint == tuple[str, ...]:
+        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(x, str) for x in value):
+            raise SettingsError(f"{name} = {value!r} has to be a list of names")
+        return tuple(value)
+    expected = dict if hint == dict[str, Any] else hint
+    if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
+        raise SettingsError(f"{name} = {value!r} has to be of type {expected.__name__}")
+    return value
+
+
+def _refuse_unknown(kind: str, given: dict[str, Any], known: dict[str, Any]) -> None:
+    for name in given:
+        if name not in known:
+            raise SettingsError(f"unknown {kind}: {name!r}; there are {', '.join(known)}")
+
+
+def _check_ranges(settings: Settings) -> None:
+    """Limits that a type does not express. NaN fails every comparison, and so is refused."""
+    positive = {
+        "page.height": settings.page.height, "page.width": settings.page.width,
+        "towers.embedding_dim": settings.towers.embedding_dim, "towers.decoder_dim": settings.towers.decoder_dim,
+        "optimiser.epochs": settings.optimiser.epochs, "optimiser.learning_rate": settings.optimiser.learning_rate,
+        "optimiser.clip_norm": settings.optimiser.clip_norm, "loss.temperature": settings.loss.temperature,
+    }  # fmt: skip
+    not_negative = {
+        "data.records": settings.data.records, "run.seed": settings.run.seed,
+        "run.checkpoint_every": settings.run.checkpoint_every,
+        "optimiser.weight_decay": settings.optimiser.weight_decay,
+        **{f"loss.{n}": getattr(settings.loss, n) for n in ("gram", "pairwise", "reconstruction", "soft_lead")},
+    }  # fmt: skip
+    share = {"optimiser.warm_up": settings.optimiser.warm_up, "loss.label_smoothing": settings.loss.label_smoothing}
+    for name, value in positive.items():
+        _require(value > 0, name, value, "above 0")
+    for name, value in not_negative.items():
+        _require(value >= 0, name, value, "0 or more")
+    for name, value in share.items():
+        _require(0 <= value < 1, name, value, "from 0 to below 1")
+    _require(64 <= settings.page.height <= 4000, "page.height", settings.page.height, "64 to 4000 px")
+    _require(64 <= settings.page.width <= 4000, "page.width", settings.page.width, "64 to 4000 px")
+    _require(settings.optimiser.batch_size >= 2, "optimiser.batch_size", settings.optimiser.batch_size, "2 or more")
+    _require(settings.run.seed < 2**31, "run.seed", settings.run.seed, "below 2**31")
+    _require(
+        settings.towers.decoder_dim % 32 == 0, "towers.decoder_dim", settings.towers.decoder_dim, "a multiple of 32"
+    )
+
+
+def _require(fulfilled: bool, name: str, value: Any, allowed: str) -> None:
+    if not fulfilled:
+        raise SettingsError(f"{name} = {value} has to be {allowed}")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else "not UTF-8 text"
