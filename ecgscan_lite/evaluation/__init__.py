@@ -1,0 +1,55 @@
+"""Arrays in, tables out: anybody's embeddings, scores and reconstructions, judged.
+
+Nothing here knows a model. Splits are by patient, labels are joined by name, hyperparameters are chosen on validation,
+and every figure can be had with a bootstrap interval over patients.
+"""
+
+from __future__ import annotations
+
+from ecgscan_lite.evaluation.classification import ClassificationResult, judge
+from ecgscan_lite.evaluation.probe import (
+    CrossValidatedProbe,
+    ProbeResult,
+    Recipe,
+    Split,
+    cross_validated_probe,
+    linear_probe,
+    patient_folds,
+)
+from ecgscan_lite.evaluation.reconstruction import ReconstructionResult, reconstruction
+from ecgscan_lite.evaluation.retrieval import retrieval
+from ecgscan_lite.evaluation.statistics import (
+    auprc,
+    auroc,
+    bootstrap_auroc,
+    bootstrap_interval,
+    check_disjoint,
+    holm,
+    macro,
+    paired_test,
+)
+from ecgscan_lite.evaluation.zero_shot import zero_shot
+
+__all__ = [
+    "ClassificationResult",
+    "CrossValidatedProbe",
+    "ProbeResult",
+    "Recipe",
+    "ReconstructionResult",
+    "Split",
+    "auprc",
+    "auroc",
+    "bootstrap_auroc",
+    "bootstrap_interval",
+    "check_disjoint",
+    "cross_validated_probe",
+    "holm",
+    "judge",
+    "linear_probe",
+    "macro",
+    "paired_test",
+    "patient_folds",
+    "reconstruction",
+    "retrieval",
+    "zero_shot",
+]

@@ -1,0 +1,149 @@
+"""Multi-label scores judged class by class, with classes known by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ecgscan_lite.evaluation.statistics import auprc, auroc, bootstrap_interval, macro
+
+#: Classes with fewer positives are marked: one record more or less moves their AUROC by too much.
+FEW_POSITIVES = 10
+
+
+@dataclass(frozen=True)
+class ClassificationResult:
+    """How well scores tell the classes apart.
+
+    Attributes:
+        table: one row per class: auroc, auprc, n_positive, n, low and high (95 % interval of the AUROC), note.
+        macro_auroc: mean over the classes that have an AUROC.
+        macro_auprc: mean over the classes that have an average precision.
+        interval: 95 % bootstrap interval of the macro AUROC over patients.
+    """
+
+    table: pd.DataFrame
+    macro_auroc: float
+    macro_auprc: float
+    interval: tuple[float, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as plain numbers, as it is written to results.json."""
+        return {
+            "macro_auroc": self.macro_auroc,
+            "macro_auprc": self.macro_auprc,
+            "interval": list(self.interval),
+            "statements": {
+                str(name): {
+                    "auroc": float(row.auroc),
+                    "auprc": float(row.auprc),
+                    "interval": [float(row.low), float(row.high)],
+                    "n_positive": int(row.n_positive),
+                    "n": int(row.n),
+                    "note": row.note,
+                }
+                for name, row in zip(self.table.index, self.table.itertuples(), strict=True)
+            },
+        }
+
+
+def judge(
+    scores: np.ndarray | pd.DataFrame,
+    labels: np.ndarray | pd.DataFrame,
+    classes: Sequence[str] | None = None,
+    patients: Sequence | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> ClassificationResult:
+    """AUROC and average precision of every class, their counts, intervals and macro means.
+
+    A class with a single value in `labels` has no AUROC: it stays in the table as NaN and out of the macro.
+
+    Args:
+        scores: larger means more likely; a DataFrame names its classes. Shape: (N, C).
+        labels: bool; a DataFrame names its classes. Shape: (N, C).
+        classes: names of the columns of plain arrays.
+        patients: the patient of each record, resampled as a whole. Shape: (N,).
+        bootstrap: number of resamples; 0 leaves the intervals NaN.
+
+    Raises:
+        ValueError: the classes of scores and labels differ in name or in order, or no class has both values.
+    """
+    labels, names = named_labels(labels, classes)
+    if isinstance(scores, pd.DataFrame):
+        require_same_classes({"labels": names, "scores": tuple(map(str, scores.columns))})
+        scores = scores.to_numpy()
+    values = np.atleast_1d(auroc(labels, scores))
+    if np.isnan(values).all():
+        raise ValueError("no class has both positives and negatives among the records to judge")
+    interval, bounds = (np.nan, np.nan), np.full((len(names), 2), np.nan)
+    if bootstrap:
+        interval, bounds = bootstrap_interval(labels, scores, patients, bootstrap, seed)
+    precision = np.atleast_1d(auprc(labels, scores))
+    n_positive = labels.sum(axis=0)
+    table = pd.DataFrame(
+        {
+            "auroc": values,
+            "auprc": precision,
+            "n_positive": n_positive,
+            "n": len(labels),
+            "low": bounds[:, 0],
+            "high": bounds[:, 1],
+            "note": [_note(int(count), len(labels)) for count in n_positive],
+        },
+        index=pd.Index(names, name="statement"),
+    )
+    return ClassificationResult(table, macro(values), macro(precision), interval)
+
+
+def named_labels(
+    labels: np.ndarray | pd.DataFrame, classes: Sequence[str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as a bool array with the names of its columns.
+
+    Raises:
+        ValueError: labels are not binary or not two-dimensional, or the names given are not those of the columns.
+    """
+    names = tuple(map(str, labels.columns)) if isinstance(labels, pd.DataFrame) else None
+    values = np.asarray(labels)
+    if values.ndim != 2:
+        raise ValueError(f"labels must be of shape (N, C), one column per class, and are {values.shape}")
+    if values.dtype != bool and not np.isin(values, (0, 1)).all():
+        raise ValueError("labels must be 0 or 1")
+    if classes is not None:
+        classes = tuple(map(str, classes))
+        require_same_classes({"classes": classes, "labels": classes if names is None else names})
+        names = classes
+    elif names is None:
+        names = tuple(str(column) for column in range(values.shape[1]))
+    if len(names) != values.shape[1] or len(set(names)) != len(names):
+        raise ValueError(f"{values.shape[1]} label columns need as many distinct class names, not {names}")
+    return values.astype(bool), names
+
+
+def require_same_classes(names: dict[str, tuple[str, ...]]) -> None:
+    """Check that all parts name the same classes in the same order.
+
+    A published benchmark permutes three columns between its training and its test file, which costs a perfect model
+    7 points of AUROC without a word; so a permutation is an error here, not something to repair silently.
+    """
+    (first, expected), *others = names.items()
+    for part, found in others:
+        if found == expected:
+            continue
+        if sorted(found) == sorted(expected):
+            raise ValueError(f"the columns of {part} are those of {first} in another order: reorder them by name")
+        different = sorted(set(found) ^ set(expected))
+        raise ValueError(f"{part} and {first} have different classes: {', '.join(different[:5]) or 'one is repeated'}")
+
+
+def _note(n_positive: int, n: int) -> str:
+    if n_positive == 0:
+        return "no positives: not judged"
+    if n_positive == n:
+        return "no negatives: not judged"
+    return f"fewer than {FEW_POSITIVES} positives" if n_positive < FEW_POSITIVES else ""
