@@ -1,0 +1,142 @@
+"""A rendered batch of pages with its truth: where every sample, lead and label is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecgscan_lite.leads import LEADS
+from ecgscan_lite.rendering.geometry import Geometry
+from ecgscan_lite.rendering.paper import label_boxes
+from ecgscan_lite.rendering.raster import Plan, Span
+
+
+class Trace(NamedTuple):
+    """An unbroken run of drawn samples of one lead.
+
+    Attributes:
+        lead: one of `ecgscan_lite.LEADS`.
+        start: time of the first sample, s; sample k follows k / fs later.
+        xy: position of every sample in the image, pixels. Shape: float32 (n, 2).
+        zero: where the zero-millivolt line is at the same times, pixels. Shape: float32 (n, 2).
+    """
+
+    lead: str
+    start: float
+    xy: np.ndarray
+    zero: np.ndarray
+
+
+class Box(NamedTuple):
+    """An upright rectangle: `xyxy` is (left, top, right, bottom), pixels; float32 (4,)."""
+
+    lead: str
+    xyxy: np.ndarray
+
+
+@dataclass(eq=False)
+class Page:
+    """What `render` returns: B pages. Pixel (row r, column c) covers [c, c + 1) x [r, r + 1).
+
+    Everything but `image` and `px_per_mm` is computed when it is first asked for.
+
+    Attributes:
+        image: RGB. Shape: uint8 (B, 3, H, W).
+        px_per_mm: pixels per millimetre of the page before its perspective. Shape: float32 (B,).
+        signal: what was drawn, mV. Shape: float32 (B, 12, T).
+        fs: sampling rate, Hz.
+    """
+
+    image: Tensor
+    px_per_mm: Tensor
+    signal: Tensor
+    fs: float
+    plan: Plan
+    geometry: Geometry | None = None
+
+    @cached_property
+    def visible(self) -> Tensor:
+        """Which samples the page shows: on its layout, not missing, within paper and image. Shape: bool (B, 12, T)."""
+        plan, frame = self.plan, self.plan.frame
+        visible = self.signal.isfinite() & plan.shown
+        for span in plan.spans:
+            part = slice(span.first, span.last + 1)
+            y = span.zero - plan.gain * self.signal[:, span.lead, part]
+            within = (y >= 0) & (y <= frame.height)
+            if self.geometry is not None:
+                x = torch.arange(span.first, span.last + 1, device=y.device) * span.step + span.x0
+                within &= self.geometry.inside(x.expand_as(y)[:, None], y[:, None], frame.height, frame.width)[:, 0]
+            visible[:, span.lead, part] &= within
+        return visible
+
+    @cached_property
+    def traces(self) -> list[list[Trace]]:
+        """The drawn traces of each page, strip by strip; a gap in a lead parts it in two traces."""
+        return [[trace for run in self._strips(page) for trace in run] for page in range(len(self.image))]
+
+    @cached_property
+    def boxes(self) -> list[list[Box]]:
+        """For each page and strip the smallest box around the ink of its trace, cut at the image's edges."""
+        margin = self.plan.radius
+        return [
+            [
+                self._box(run[0].lead, np.concatenate([trace.xy for trace in run]), margin)
+                for run in self._strips(page)
+                if run
+            ]
+            for page in range(len(self.image))
+        ]
+
+    @cached_property
+    def label_boxes(self) -> list[list[Box]]:
+        """For each page the box around every lead's name that is, at least in part, in the image."""
+        return [
+            [
+                self._box(lead, self._place(page, corners), 0.0)
+                for lead, (x0, y0, x1, y1) in label_boxes(self.plan.frame)
+                for corners in (np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),)
+                if self._overlaps(self._place(page, corners))
+            ]
+            for page in range(len(self.image))
+        ]
+
+    @cached_property
+    def _host(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.signal.double().cpu().numpy(), self.visible.cpu().numpy()
+
+    def _strips(self, page: int) -> list[list[Trace]]:
+        """The traces of each strip of one page."""
+        return [self._runs(page, span) for span in self.plan.spans]
+
+    def _runs(self, page: int, span: Span) -> list[Trace]:
+        signal, visible = (array[page, span.lead] for array in self._host)
+        edges = np.flatnonzero(np.diff(visible[span.first : span.last + 1], prepend=False, append=False)) + span.first
+        traces = []
+        for first, stop in edges.reshape(-1, 2):
+            x = span.x0 + np.arange(first, stop) * span.step
+            zero = np.full(len(x), span.zero)
+            xy = self._place(page, np.column_stack((x, zero - self.plan.gain * signal[first:stop])))
+            line = self._place(page, np.column_stack((x, zero)))
+            traces.append(Trace(LEADS[span.lead], first / self.fs, xy.astype(np.float32), line.astype(np.float32)))
+        return traces
+
+    def _place(self, page: int, xy: np.ndarray) -> np.ndarray:
+        return xy if self.geometry is None else self.geometry.points(page, xy)
+
+    def _box(self, lead: str, xy: np.ndarray, margin: float) -> Box:
+        limit = np.array([self.plan.frame.width, self.plan.frame.height])
+        low = np.clip(xy.min(0) - margin, 0, limit)
+        high = np.clip(xy.max(0) + margin, 0, limit)
+        return Box(lead, np.concatenate((low, high)).astype(np.float32))
+
+    def _overlaps(self, xy: np.ndarray) -> bool:
+        limit = np.array([self.plan.frame.width, self.plan.frame.height])
+        return bool((xy.max(0) > 0).all() and (xy.min(0) < limit).all())
+
+    def __len__(self) -> int:
+        return len(self.image)
