@@ -191,6 +191,10 @@ SUBCLASSES: dict[str, Statement] = {
 _BY_SNOMED = _pairs(_SNOMED)
 _BY_ABBREVIATION = {key.casefold(): code for key, code in _pairs(_ABBREVIATIONS).items()}
 
+#: The nine classes of CPSC2018, and all statements that a SNOMED CT code is mapped to.
+CPSC2018_STATEMENTS: tuple[str, ...] = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC", "STD_", "STE_")
+SNOMED_STATEMENTS: tuple[str, ...] = tuple(code for code in STATEMENTS if code in _BY_SNOMED.values())
+
 
 def prompt(code_or_text: str, task: str = "all") -> str:
     """The written-out sentence of a code; a text that is no code is returned as it is.

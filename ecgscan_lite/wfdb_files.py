@@ -85,6 +85,20 @@ def find_header(path: str | os.PathLike[str]) -> Path:
     raise RecordError(f"{path}: no such record (there is no file {header.name})")
 
 
+@dataclass(frozen=True)
+class _Channel:
+    """What a signal line of a header says; a gain of 0 where it has none."""
+
+    file: str
+    fmt: str
+    per_frame: int
+    skew: int
+    offset: int
+    gain: float
+    unit: str
+    name: str
+
+
 def read_leads(header_path: Path) -> Leads:
     """Read those channels of a record that are leads.
 
@@ -94,31 +108,30 @@ def read_leads(header_path: Path) -> Leads:
     import wfdb
 
     lines = _header_lines(header_path)
-    length = _check_record_line(lines[0])
-    record_name = str(header_path.with_suffix(""))
+    n_channels, fs, length = _parse_record_line(lines[0])
+    channels = [_parse_signal_line(line) for line in lines[1:]]
+    if len(channels) != n_channels:
+        raise RecordError(f"the header announces {n_channels} channels and describes {len(channels)}")
+    chosen, rows = _find_leads([channel.name for channel in channels])
+    leads = [channels[c] for c in chosen]
+    scale = np.array([_millivolts_per(channel.unit) for channel in leads])
+    if len({channel.per_frame for channel in leads}) > 1:
+        raise RecordError("its leads have different sampling rates; resample them to one rate first")
+    length = _check_files(channels, header_path.parent, length)
     try:
-        header = wfdb.rdheader(record_name)
-    except Exception as error:  # wfdb raises whatever its parser stumbles over
-        raise RecordError(f"not a WFDB header: {_one_line(error)}") from None
-    _check_agreement(header, lines)
-    channels, rows = _find_leads(header.sig_name)
-    length = _check_files(header, header_path.parent, length)
-    per_frame = {header.samps_per_frame[c] for c in channels}
-    if len(per_frame) > 1:
-        raise RecordError("leads with different sampling rates; resample them to one rate first")
-    try:
-        record = wfdb.rdrecord(record_name, sampto=length, channels=channels, physical=False, smooth_frames=False)
+        record = wfdb.rdrecord(
+            str(header_path.with_suffix("")), sampto=length, channels=chosen, physical=False, smooth_frames=False
+        )
         digital = np.stack(record.e_d_signal)
-    except Exception as error:  # wfdb raises whatever its decoders stumble over
-        raise RecordError(f"can't be decoded: {_one_line(error)}") from None
-    gains = [_gain_and_unit(lines[1 + c]) for c in channels]
+    except Exception as error:  # wfdb raises whatever its parser and decoders stumble over
+        raise RecordError(f"can't be read: {_one_line(error)}") from None
     return Leads(
         rows=np.array(rows),
-        millivolts=_to_millivolts(digital, record, [unit for _, unit in gains]),
+        millivolts=_to_physical(digital, record) * scale[:, None],
         saturated=_find_saturated(digital, record),
-        uncalibrated=np.array([not gain for gain, _ in gains]),
-        fs=float(header.fs) * per_frame.pop(),
-        comments=header.comments,
+        uncalibrated=np.array([channel.gain == 0 for channel in leads]),
+        fs=fs * leads[0].per_frame,
+        comments=record.comments,
     )
 
 
@@ -146,8 +159,8 @@ def _header_lines(path: Path) -> list[str]:
     return lines
 
 
-def _check_record_line(line: str) -> int | None:
-    """Number of samples that the record line announces, None where it does not say.
+def _parse_record_line(line: str) -> tuple[int, float, int | None]:
+    """Number of channels, frames per second (Hz), and number of frames, None where the line does not say.
 
     Refuses what wfdb's lenient grammar replaces by a default: there a sampling rate of `-500` or `nan` becomes 250 Hz.
     """
@@ -168,18 +181,31 @@ def _check_record_line(line: str) -> int | None:
         raise RecordError(f"{length} samples: there is no signal")
     if length is not None and channels * length > MAX_VALUES:
         raise RecordError(f"{channels} channels of {length} samples: too many; cut it into shorter records")
-    return length
+    if len(fields) > 1 and not re.match(r"\d+\.?\d*(/|$)", fields[1]):
+        raise RecordError(f"sampling rate {fields[1]!r}: write it as a plain number")
+    return channels, fs, length
 
 
-def _check_agreement(header: wfdb.Record, lines: Sequence[str]) -> None:
-    """Refuse a header that wfdb understands otherwise than it is written."""
-    fields = lines[0].split()[1:]
-    if not header.n_sig == int(fields[0]) == len(lines) - 1:
-        raise RecordError(f"the header announces {fields[0]} channels and describes {len(lines) - 1}")
-    if len(fields) > 1 and header.fs != float(fields[1].split("/")[0]):
-        raise RecordError(f"sampling rate {fields[1]!r} is not a plain number")
-    if header.sig_len != (int(fields[2]) if len(fields) > 2 else None):
-        raise RecordError(f"number of samples {' '.join(fields[2:3])!r} is not a plain number")
+def _parse_signal_line(line: str) -> _Channel:
+    from wfdb.io.header import rx_signal
+
+    fields = line.split()
+    if ".." in fields[0] or "/" in fields[0] or "\\" in fields[0]:
+        raise RecordError(f"its signal file {fields[0]!r} lies outside its folder; put the file beside the header")
+    match = rx_signal.match(line.encode("ascii", "ignore").decode())
+    if match is None:
+        raise RecordError(f"not a WFDB header: it has the line {line[:60]!r}")
+    number = {key: int(match[key] or 0) for key in ("skew", "byte_offset")}
+    # wfdb drops every character outside ASCII, and would take µV for V
+    unit = re.sub(r"^-?\d*\.?\d*(e[+-]?\d+)?(\(-?\d*\))?/?", "", " ".join(fields[2:3]))
+    try:
+        gain = float(match["adc_gain"] or 0)
+    except ValueError:
+        raise RecordError(f"gain {match['adc_gain']!r} is not a number") from None
+    return _Channel(
+        file=match["file_name"], fmt=match["fmt"], per_frame=int(match["samps_per_frame"] or 1), skew=number["skew"],
+        offset=number["byte_offset"], gain=gain, unit=unit or "mV", name=match["sig_name"],
+    )  # fmt: skip
 
 
 def _find_leads(names: Sequence[str | None]) -> tuple[list[int], list[int]]:
@@ -197,27 +223,26 @@ def _find_leads(names: Sequence[str | None]) -> tuple[list[int], list[int]]:
     return channels, rows
 
 
-def _check_files(header: wfdb.Record, folder: Path, length: int | None) -> int:
-    """Number of samples to read, once every signal file is known to lie in the folder and to hold them."""
-    for name in dict.fromkeys(header.file_name):
-        channels = [c for c, other in enumerate(header.file_name) if other == name]
+def _check_files(channels: Sequence[_Channel], folder: Path, length: int | None) -> int:
+    """Number of frames to read, once every signal file is known to lie in the folder and to hold them."""
+    for name in dict.fromkeys(channel.file for channel in channels):
+        indices = [index for index, channel in enumerate(channels) if channel.file == name]
+        group = [channels[index] for index in indices]
         size = _size_inside(folder, name)
-        formats = {(header.fmt[c], header.byte_offset[c] or 0) for c in channels}
-        if len(formats) > 1 or channels != list(range(channels[0], channels[-1] + 1)):
+        if len({(c.fmt, c.offset) for c in group}) > 1 or indices != list(range(indices[0], indices[-1] + 1)):
             raise RecordError(f"{name}: its channels differ in format or are not listed together")
-        fmt, offset = formats.pop()
-        if fmt not in BYTES_AND_SAMPLES:
-            raise RecordError(f"{name}: format {fmt} is not read here; convert it with wfdb.wrsamp")
-        group_bytes, group_samples = BYTES_AND_SAMPLES[fmt]
-        per_frame = sum(header.samps_per_frame[c] for c in channels)
-        available = max(size - offset, 0) * group_samples // group_bytes // max(per_frame, 1)
+        if group[0].fmt not in BYTES_AND_SAMPLES:
+            raise RecordError(f"{name}: format {group[0].fmt} is not read here; convert it with wfdb.wrsamp")
+        group_bytes, group_samples = BYTES_AND_SAMPLES[group[0].fmt]
+        per_frame = sum(c.per_frame for c in group)
+        available = max(size - group[0].offset, 0) * group_samples // group_bytes // max(per_frame, 1)
         length = available if length is None else length
-        if per_frame * length > MAX_VALUES or not all(header.samps_per_frame[c] for c in channels):
+        if min(c.per_frame for c in group) < 1 or per_frame * length > MAX_VALUES:
             raise RecordError(f"{name}: {per_frame} values in each of {length} frames: an absurd number")
-        if max(header.skew[c] or 0 for c in channels) > length:
-            raise RecordError(f"{name}: the skew between channels is longer than the record")
         if length < 1 or available < length:
             raise RecordError(f"{name}: cut short: it holds {available} of {length} samples; fetch it again")
+        if max(c.skew for c in group) > length:
+            raise RecordError(f"{name}: the skew between channels is longer than the record")
     return length
 
 
@@ -235,54 +260,42 @@ def _size_inside(folder: Path, name: str) -> int:
         raise RecordError(f"its signal file {name!r} can't be opened: {_one_line(error)}") from None
 
 
-def _gain_and_unit(line: str) -> tuple[float, str]:
-    """Gain (0 where there is none) and unit of a signal line; wfdb would take µV for V, and hides a gain of 0."""
-    field = " ".join(line.split()[2:3])
-    gain, unit = re.match(r"(-?\d*\.?\d*(?:e[+-]?\d+)?)(?:\(-?\d*\))?/?(.*)", field).groups()
-    unit = unit.replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}") or "mV"
-    if unit.lower() not in MILLIVOLTS:
+def _millivolts_per(unit: str) -> float:
+    folded = unit.replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}").lower()
+    if folded not in MILLIVOLTS:
         raise RecordError(f"unit {unit[:20]!r} is not known: mV, uV, µV or V are")
-    try:
-        return float(gain), unit
-    except ValueError:
-        return 0.0, unit
+    return MILLIVOLTS[folded]
 
 
-def _missing_value(fmt: str) -> int | None:
-    return None if fmt == "8" else -(2 ** (BITS[fmt] - 1))
-
-
-def _to_millivolts(digital: np.ndarray, record: wfdb.Record, units: Sequence[str]) -> np.ndarray:
-    scale = np.array([MILLIVOLTS[unit.lower()] for unit in units])
+def _to_physical(digital: np.ndarray, record: wfdb.Record) -> np.ndarray:
     baseline, gain = np.array(record.baseline, dtype=float), np.array(record.adc_gain, dtype=float)
     with np.errstate(over="ignore", invalid="ignore"):
-        signal = (digital - baseline[:, None]) / gain[:, None] * scale[:, None]
+        signal = (digital - baseline[:, None]) / gain[:, None]
     signal[_missing(digital, record)] = np.nan
     return signal
 
 
 def _missing(digital: np.ndarray, record: wfdb.Record) -> np.ndarray:
-    codes = [_missing_value(fmt) for fmt in record.fmt]
-    return np.stack([lead == code for lead, code in zip(digital, codes, strict=True)])
+    """Where the most negative value of the format stands for a missing sample; format 8 has no such value."""
+    codes = np.array([-(2 ** (BITS[fmt] - 1)) for fmt in record.fmt])
+    return (digital == codes[:, None]) & (np.array(record.fmt) != "8")[:, None]
 
 
 def _find_saturated(digital: np.ndarray, record: wfdb.Record) -> np.ndarray:
     """Which leads stay at a limit of the converter for `SATURATED_RUN` samples. Shape: (n,)."""
     missing = _missing(digital, record)
-    low, high = np.array(
-        [
-            _limits(lead[~gone], *c)
-            for lead, gone, *c in zip(digital, missing, record.fmt, record.adc_res, record.adc_zero, strict=True)
-        ]
-    ).T[:, :, None]
+    smallest = np.where(missing, np.iinfo(np.int64).max, digital).min(axis=1)
+    largest = np.where(missing, np.iinfo(np.int64).min, digital).max(axis=1)
+    limits = map(_limits, smallest, largest, record.fmt, record.adc_res, record.adc_zero)
+    low, high = np.array(list(limits)).T[:, :, None]
     stuck = ((digital == high) | (digital == low) | (digital == low + 1)) & ~missing
     runs = np.lib.stride_tricks.sliding_window_view(stuck, min(SATURATED_RUN, stuck.shape[1]), axis=1)
     return runs.all(axis=2).any(axis=1)
 
 
-def _limits(lead: np.ndarray, fmt: str, bits: int | None, zero: int | None) -> tuple[int, int]:
+def _limits(smallest: int, largest: int, fmt: str, bits: int | None, zero: int | None) -> tuple[int, int]:
     """Lowest and highest value of a converter; those of the format where the header's can't be the real ones."""
     half, zero = 2 ** ((bits if bits in range(1, 33) else BITS[fmt]) - 1), zero or 0
-    if lead.size and (lead.min() < zero - half or lead.max() >= zero + half):
+    if smallest < zero - half or largest >= zero + half:
         half, zero = 2 ** (BITS[fmt] - 1), 0
     return zero - half, zero + half - 1

@@ -1,0 +1,72 @@
+"""Data sets: each is a sequence of `ECGRecord`, opened by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from ecgscan_lite.records import ECGRecord
+
+SPLITS: tuple[str, ...] = ("train", "val", "test")
+
+#: Module and class of each data set.
+_HOMES: dict[str, tuple[str, str]] = {
+    "synthetic": ("synthetic", "Synthetic"),
+    "ptbxl": ("ptbxl", "PTBXL"),
+    "cpsc2018": ("cinc", "CinC"),
+    "georgia": ("cinc", "CinC"),
+    "ningbo": ("cinc", "CinC"),
+    "csn": ("cinc", "CinC"),
+}
+DATASETS: tuple[str, ...] = tuple(_HOMES)
+
+
+class Dataset(Protocol):
+    """What all data sets have in common. They can be pickled.
+
+    Those read from files also have `record_ids` (a list of str) and `folds` (int array, 0 where there is no fold).
+    """
+
+    name: str
+    split: str | None
+    statement_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> ECGRecord: ...
+    def __iter__(self) -> Iterator[ECGRecord]: ...
+
+
+def open_dataset(
+    name: str, root: str | os.PathLike[str] | None = None, split: str | None = None, **options: Any
+) -> Dataset:
+    """Open a data set by name.
+
+    Args:
+        name: "synthetic" (no root), "ptbxl", "cpsc2018", "georgia", "ningbo", or "csn" (Chapman-Shaoxing-Ningbo).
+        root: the folder that its publisher's archive unpacks to.
+        split: "train", "val" or "test"; None for all records.
+        **options: passed to the data set's class, such as `fs=500`.
+
+    Raises:
+        ValueError: unknown name, split or option, or there is no such data set in `root`.
+    """
+    if name not in _HOMES:
+        raise ValueError(f"no data set {name!r}: there are {', '.join(DATASETS)}")
+    if split not in (None, *SPLITS):
+        raise ValueError(f"no split {split!r}: there are {', '.join(SPLITS)}, and None for all records")
+    module, attribute = _HOMES[name]
+    opener = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    if name != "synthetic":
+        if root is None:
+            raise ValueError(f"{name} needs a root: the folder that its publisher's archive unpacks to")
+        options = {"root": root, **options}
+    if module == "cinc":
+        options = {"name": name, **options}
+    try:
+        inspect.signature(opener).bind(split=split, **options)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}; options are {', '.join(inspect.signature(opener).parameters)}") from None
+    return opener(split=split, **options)
