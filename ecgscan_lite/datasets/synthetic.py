@@ -112,17 +112,19 @@ def draw_signal(
     """
     samples = round(rhythms.DURATION * fs)
     heart = _heart_position(rng, patient)
-    leads = _lead_vectors(rng)
+    leads = _lead_vectors(rng, patient)
     rhythm = rhythms.draw_rhythm(rng, patient)
     atria, ventricles = hearts.conducted_beat(rng, patient, heart)
     ectopic = hearts.ectopic_beat(rng, patient)
     early_p = atria * np.array([1.0, 1.0, *rng.uniform(-0.6, 1.0, 3)])
-    kinds = [np.concatenate([atria, ventricles]), ventricles, np.concatenate([early_p, ventricles]), ectopic]
-    waves = hearts.as_waves(kinds, rhythm.kinds)
-    moment = dipole.dipole_moment(rhythm.onsets, _beat_to_beat(rng, patient, rhythm, waves), fs, samples)
+    p, early_p = _seen(rng, atria, leads * dipole.ATRIAL_GAIN), _seen(rng, early_p, leads * dipole.ATRIAL_GAIN)
+    qrs_t = _seen(rng, ventricles, leads, after=patient.qrs)
+    kinds = [np.concatenate([p, qrs_t]), qrs_t, np.concatenate([early_p, qrs_t]), _seen(rng, ectopic, leads)]
+    waves = _beat_to_beat(rng, patient, rhythm, hearts.as_waves(kinds, rhythm.kinds))
+    potentials = dipole.sum_of_waves(rhythm.onsets, waves, fs, samples)
     if rhythm.atrial:
-        moment = moment + rhythms.atrial_dipole(rng, patient.rhythm, rhythm.atrial, fs, samples) @ heart.T
-    potentials = moment @ leads.T
+        moment = rhythms.atrial_dipole(rng, patient.rhythm, rhythm.atrial, fs, samples) @ heart.T
+        potentials = potentials + moment @ (leads * dipole.ATRIAL_GAIN).T
     if patient.has("PACE"):
         potentials = potentials + _spikes(rng, rhythm, fs, samples)
     if noise:
@@ -132,17 +134,30 @@ def draw_signal(
 
 def _heart_position(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     """Rotation of the heart in the chest; with age its axis turns to the left. Shape: (3, 3)."""
-    tilt = np.deg2rad(np.array([8.0, 16.0, 17.0])) * rng.standard_normal(3)
+    tilt = np.deg2rad(np.array([8.0, 18.0, 17.0])) * rng.standard_normal(3)
+    tilt[1] -= np.deg2rad(0 if patient.has("NORM") else 11)
     tilt[2] -= np.deg2rad(0.45) * (patient.age - 48) * (not patient.has("LAFB", "PACE"))
     return dipole.rotation(tilt)
 
 
-def _lead_vectors(rng: np.random.Generator) -> np.ndarray:
+def _lead_vectors(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     """Dower's matrix for this chest and these places of the electrodes. Shape: (8, 3)."""
-    gains = rng.lognormal(0, 0.22) * rng.lognormal(0, 0.12, (8, 1))
-    gains[:2] *= rng.lognormal(-0.15, 0.1)
+    gains = rng.lognormal(0, 0.22 if patient.has("NORM") else 0.32) * rng.lognormal(0, 0.12, (8, 1))
+    gains[:2] *= rng.lognormal(0, 0.12)
     slips = rng.normal(0, 0.05, (8, 3)) * np.linalg.norm(dipole.DOWER, axis=1, keepdims=True)
     return (dipole.DOWER + slips) * gains
+
+
+def _seen(rng: np.random.Generator, rows: np.ndarray, leads: np.ndarray, after: float = np.inf) -> np.ndarray:
+    """Rows of (centre, width, x, y, z) as (centre, width, I, II, V1-V6), with what no single dipole explains.
+
+    Waves later than `after` belong to the recovery. Shapes: (K, 5), (8, 3) -> (K, 10).
+    """
+    heights = rows[:, 2:] @ leads.T
+    heights[rows[:, 0] > after] *= dipole.RECOVERY_GAIN.T
+    strength = np.linalg.norm(rows[:, 2:], axis=1, keepdims=True)
+    heights += 0.07 * strength * rng.standard_normal(heights.shape)
+    return np.concatenate([rows[:, :2], heights], axis=1)
 
 
 def _beat_to_beat(
@@ -154,8 +169,8 @@ def _beat_to_beat(
     stretch = np.clip((before * patient.rate / 60) ** 0.3, 0.8, 1.2)
     centre = np.where(recovers, patient.qrs + (waves.centre - patient.qrs) * stretch, waves.centre)
     breath = 2 * np.pi * (rng.uniform(0.15, 0.33) * rhythm.onsets + rng.random())
-    sway = 1 + rng.lognormal(-3.4, 0.5) * np.sin(breath) + 0.015 * rng.standard_normal(len(breath))
-    return dipole.Waves(centre, waves.width, waves.dipole * sway[:, None, None])
+    sway = 1 + rng.lognormal(-3.1, 0.5) * np.sin(breath) + 0.02 * rng.standard_normal(len(breath))
+    return dipole.Waves(centre, waves.width, waves.height * sway[:, None, None])
 
 
 def _spikes(rng: np.random.Generator, rhythm: rhythms.Rhythm, fs: float, samples: int) -> np.ndarray:
@@ -164,14 +179,14 @@ def _spikes(rng: np.random.Generator, rhythm: rhythms.Rhythm, fs: float, samples
     ones = np.ones((len(paced), 1))
     spike = dipole.Waves(-0.004 * ones, 0.0008 * ones, np.tile(rng.normal(0, 1, 3), (len(paced), 1, 1)))
     height = rng.lognormal(0.6, 0.6)
-    return height * dipole.dipole_moment(paced, spike, fs, samples) @ dipole.DOWER.T
+    return height * dipole.sum_of_waves(paced, spike, fs, samples) @ dipole.DOWER.T
 
 
 def _noise(rng: np.random.Generator, fs: float, samples: int) -> np.ndarray:
     """Wander, muscle and mains at the electrodes RA, LA, LL, V1-V6. Shape: (T, 9)."""
-    limb = np.array([1.4, 1.4, 1.4, 1, 1, 1, 1, 1, 1])
-    wander = rng.lognormal(np.log(0.016), 0.65) * rng.lognormal(0, 0.4, 9)
-    muscle = rng.lognormal(np.log(0.0028), 0.65) * rng.lognormal(0, 0.35, 9) * limb
+    limb = np.array([1.8, 1.8, 1.8, 1, 1, 1, 1, 1, 1])
+    wander = rng.lognormal(np.log(0.017), 0.85) * rng.lognormal(0, 0.4, 9)
+    muscle = rng.lognormal(np.log(0.0016), 0.8) * rng.lognormal(0, 0.35, 9) * limb
     mains = rng.lognormal(np.log(0.002), 0.8) * rng.lognormal(0, 0.5, 9)
     drift = _movement(rng, fs, samples)
     angle = 2 * np.pi * (rng.choice([50.0, 60.0]) * np.arange(samples) / fs + rng.random())
@@ -188,15 +203,15 @@ def _noise(rng: np.random.Generator, fs: float, samples: int) -> np.ndarray:
 
 
 def _movement(rng: np.random.Generator, fs: float, samples: int) -> np.ndarray:
-    """Now and then an electrode is pulled and its potential creeps back. Shape: (T, 9)."""
-    pulled = rng.random() < 0.18
-    electrode, start, size = rng.integers(9), rng.uniform(0, rhythms.DURATION), rng.normal(0, 0.15)
-    rise, fall = rng.uniform(0.03, 0.2), rng.uniform(0.3, 1.5)
+    """Now and then electrodes are pulled and their potentials creep back. Shape: (T, 9)."""
+    pulls = rng.choice(4, p=[0.72, 0.14, 0.08, 0.06])
+    electrode, start = rng.integers(9, size=4), rng.uniform(0, rhythms.DURATION, 4)
+    size, rise, fall = rng.normal(0, 0.25, 4), rng.uniform(0.03, 0.3, 4), rng.uniform(0.3, 3.0, 4)
     drift = np.zeros((samples, 9))
-    if pulled:
-        since = np.arange(samples) / fs - start
-        creep = np.exp(-np.maximum(since, 0) / fall) / (1 + np.exp(-np.clip(since / rise, -30, 30)))
-        drift[:, electrode] = size * creep
+    for pull in range(pulls):
+        since = np.arange(samples) / fs - start[pull]
+        creep = np.exp(-np.maximum(since, 0) / fall[pull]) / (1 + np.exp(-np.clip(since / rise[pull] * 4, -30, 30)))
+        drift[:, electrode[pull]] += size[pull] * creep
     return drift
 
 

@@ -14,11 +14,11 @@ from ecgscan_lite.datasets.synthetic_patients import Patient
 # Ventricular activation, times in ms on the scale of a typical QRS of its kind; x left, y down, z back.
 _NORMAL = np.array(
     [
-        [13, 5.5, -0.13, -0.06, -0.22],
-        [25, 6.5, 0.35, 0.15, -0.42],
-        [38, 8.0, 0.95, 0.58, 0.20],
-        [53, 7.5, 0.22, 0.20, 0.62],
-        [69, 7.5, -0.14, -0.12, 0.26],
+        [13, 4.5, -0.12, -0.04, -0.15],
+        [25, 5.5, 0.32, 0.12, -0.36],
+        [38, 6.5, 1.18, 0.52, 0.25],
+        [52, 6.5, 0.06, 0.20, 0.74],
+        [67, 6.5, -0.12, -0.10, 0.30],
     ]
 )
 _CLBBB = np.array(
@@ -32,11 +32,11 @@ _CLBBB = np.array(
 )
 _LAFB = np.array(
     [
-        [14, 6.0, -0.12, 0.22, -0.18],
-        [29, 7.0, 0.45, 0.16, -0.25],
-        [44, 9.0, 0.85, -0.45, 0.30],
-        [61, 9.0, 0.30, -0.55, 0.55],
-        [79, 9.0, -0.05, -0.28, 0.30],
+        [14, 5.0, -0.12, 0.20, -0.14],
+        [28, 6.0, 0.45, 0.16, -0.25],
+        [42, 7.5, 0.95, -0.42, 0.30],
+        [58, 7.5, 0.22, -0.52, 0.65],
+        [76, 7.5, -0.08, -0.26, 0.32],
     ]
 )
 _PACED = np.array(
@@ -47,9 +47,9 @@ _PACED = np.array(
         [122, 15.0, 0.40, -0.45, 0.50],
     ]
 )
-_RIGHT_TERMINAL = np.array([[96, 14.0, -0.38, -0.04, -0.60], [116, 11.0, -0.22, 0.02, -0.35]])
-_INCOMPLETE_TERMINAL = np.array([[78, 9.0, -0.20, -0.04, -0.34]])
-_T_DIRECTION = np.array([0.27, 0.14, -0.22])
+_RIGHT_TERMINAL = np.array([[96, 12.0, -0.38, -0.04, -0.60], [114, 9.5, -0.22, 0.02, -0.35]])
+_INCOMPLETE_TERMINAL = np.array([[78, 7.5, -0.20, -0.04, -0.34]])
+_T_DIRECTION = np.array([0.36, 0.15, -0.25])
 
 
 def _activation(rng: np.random.Generator, patient: Patient) -> np.ndarray:
@@ -79,10 +79,10 @@ def _activation(rng: np.random.Generator, patient: Patient) -> np.ndarray:
 def _infarct(rng: np.random.Generator, patient: Patient, rows: np.ndarray) -> None:
     """Take the forces of the dead wall out of the first half of the QRS, in place."""
     if patient.has("IMI"):
-        rows[0, 3] = -rng.uniform(0.12, 0.30)
-        rows[1, 3] = -rng.uniform(0.30, 0.62)
+        rows[0, 3] = -rng.uniform(0.06, 0.24)
+        rows[1, 3] = -rng.uniform(0.05, 0.42)
         rows[0:2, 1] *= 1.2
-        rows[2, 3] *= rng.uniform(0.3, 0.9)
+        rows[2, 3] *= rng.uniform(0.1, 0.9)
     if patient.has("ASMI", "AMI"):
         rows[0, 2:] = rng.uniform(-0.05, 0.12), rows[0, 3], rng.uniform(0.05, 0.25)
         rows[1, 4] = rng.uniform(-0.08, 0.35)
@@ -95,8 +95,10 @@ def _infarct(rng: np.random.Generator, patient: Patient, rows: np.ndarray) -> No
 
 def _recovery_vectors(rng: np.random.Generator, patient: Patient, qrs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Dipoles of the ST segment and of the T wave, mV. Shapes: (3,), (3,)."""
-    st = np.array([0.015, 0.02, -0.06]) * rng.lognormal(0, 0.5) + rng.normal(0, 0.012, 3)
+    st = np.array([0.01, 0.0, -0.055]) * rng.lognormal(0, 0.5) + rng.normal(0, 0.014, 3)
     t = _T_DIRECTION * rng.lognormal(0, 0.32) + rng.normal(0, 0.05, 3)
+    if not patient.has("NORM"):
+        st, t = st + np.array([-0.02, -0.015, 0.0]) * rng.lognormal(0, 0.6), t * rng.lognormal(-0.3, 0.4)
     if patient.has("CLBBB", "PACE"):
         area = (qrs[:, 1:2] * qrs[:, 2:]).sum(axis=0) / qrs[:, 1].sum()
         return -0.17 * area * rng.lognormal(0, 0.3), -0.45 * area * rng.lognormal(0, 0.3) + rng.normal(0, 0.05, 3)
@@ -124,9 +126,9 @@ def _recovery(rng: np.random.Generator, patient: Patient, st: np.ndarray, t: np.
     """ST segment and T wave, a slow upstroke and a faster downstroke. Shape: (4, 5)."""
     peak = patient.qt - rng.uniform(0.075, 0.095)
     spread = max(peak - patient.qrs, 0.09)
-    widths = np.array([0.26, 0.24, 0.20, 0.15]) * spread * rng.uniform(0.9, 1.2)
+    widths = np.array([0.24, 0.20, 0.18, 0.15]) * spread * rng.uniform(0.9, 1.2)
     centres = np.array([patient.qrs + 0.22 * spread, peak - 0.40 * spread, peak - 0.13 * spread, peak])
-    dipoles = np.stack([st, 0.7 * st + 0.22 * t, 0.5 * t, 0.55 * t])
+    dipoles = np.stack([st, 0.5 * st + 0.14 * t, 0.42 * t, 0.62 * t])
     return np.column_stack([centres, widths, dipoles])
 
 
@@ -134,8 +136,8 @@ def _atrial(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     """Right, then left atrium. Shape: (2, 5)."""
     size = rng.lognormal(-0.08, 0.35) * (0.8 if patient.age > 70 else 1.0)
     width = rng.uniform(0.014, 0.022)
-    right = np.array([0.045, 0.075, -0.045]) + rng.normal(0, 0.012, 3)
-    left = np.array([0.065, 0.040, 0.030]) + rng.normal(0, 0.014, 3)
+    right = np.array([0.060, 0.085, -0.060]) + rng.normal(0, 0.012, 3)
+    left = np.array([0.085, 0.045, 0.035]) + rng.normal(0, 0.014, 3)
     onset = -patient.pr
     first, second = onset + 2 * width, onset + 2 * width + rng.uniform(0.022, 0.042)
     return np.array([[first, width, *(size * right)], [second, width, *(size * left)]])
@@ -179,10 +181,10 @@ def as_waves(kinds: list[np.ndarray], kind_of_beat: np.ndarray) -> Waves:
     """Waves of every beat from the table of its kind, shorter tables padded with waves of no height.
 
     Args:
-        kinds: tables of rows (centre, width, x, y, z). Shapes: (K_i, 5).
+        kinds: tables of rows (centre, width, heights in C channels). Shapes: (K_i, 2 + C).
         kind_of_beat: index into `kinds`. Shape: (B,).
     """
-    table = np.zeros((len(kinds), max(map(len, kinds)), 5))
+    table = np.zeros((len(kinds), max(map(len, kinds)), kinds[0].shape[1]))
     table[..., 1] = 0.01
     for row, kind in zip(table, kinds, strict=True):
         row[: len(kind)] = kind

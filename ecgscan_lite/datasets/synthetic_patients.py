@@ -101,14 +101,14 @@ def _abnormal_findings(rng: np.random.Generator) -> set[str]:
 
 def _rate(rng: np.random.Generator, rhythm: str, normal: bool) -> float:
     if rhythm == "SBRAD":
-        return 58.5 - min(rng.gamma(2.0, 3.5), 22)
+        return 57.5 - min(rng.gamma(2.0, 3.2), 21)
     if rhythm == "STACH":
         return 102 + min(rng.gamma(1.6, 9.0), 55)
     if rhythm == "AFIB":
         return float(np.clip(rng.lognormal(np.log(89), 0.27), 48, 170))
     if rhythm == "PACE":
         return rng.uniform(58, 85)
-    return float(np.clip(rng.normal(69 if normal else 74, 11), 61, 98))
+    return float(np.clip(rng.normal(69 if normal else 74, 11), 54, 99))
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
@@ -130,8 +130,8 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         sex=str(rng.choice(["female", "male"])),
         rate=rate,
         pr=rng.uniform(0.212, 0.32) if "1AVB" in findings else min(rng.uniform(0.125, 0.195), 15 / rate),
-        qrs=rng.uniform(shortest, longest) / 1000,
+        qrs=float(np.clip(rng.normal((shortest + longest) / 2, (longest - shortest) / 3.5), shortest, longest)) / 1000,
         qt=min(qtc * np.sqrt(60 / rate), 0.75 * 60 / rate) if rate > 100 else qtc * np.sqrt(60 / rate),
-        acute=bool(rng.random() < 0.3),
+        acute=bool(rng.random() < 0.15),
         strain=strain,
     )

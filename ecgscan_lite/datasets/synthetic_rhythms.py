@@ -32,7 +32,7 @@ class Rhythm(NamedTuple):
 def _sinus_intervals(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     """R-R intervals that breathing and slower rhythms sway. Shape: (B,)."""
     mean = 60 / patient.rate
-    sway = rng.uniform(0.07, 0.16) if patient.has("SARRH") else min(rng.lognormal(-4.0, 0.5), 0.05)
+    sway = rng.uniform(0.07, 0.16) if patient.has("SARRH") else min(rng.lognormal(-3.75, 0.6), 0.065)
     breath, phase = rng.uniform(0.15, 0.33), rng.uniform(0, 2 * np.pi)
     time = mean * np.arange(_MOST_BEATS)
     slow = np.sin(2 * np.pi * rng.uniform(0.04, 0.1) * time + rng.uniform(0, 2 * np.pi))
@@ -42,7 +42,7 @@ def _sinus_intervals(rng: np.random.Generator, patient: Patient) -> np.ndarray:
 
 def _fibrillation_intervals(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     """R-R intervals without memory or rhythm, longer ones in a longer tail. Shape: (B,)."""
-    spread = rng.uniform(0.13, 0.31)
+    spread = rng.uniform(0.11, 0.28)
     mean = 60 / patient.rate
     return np.maximum(mean * rng.gamma(1 / spread**2, spread**2, _MOST_BEATS), _REFRACTORY + 0.02)
 
@@ -111,11 +111,11 @@ def atrial_dipole(rng: np.random.Generator, rhythm: str, frequency: float, fs: f
     if rhythm == "AFLT":
         return _flutter_waves(rng, frequency, fs, samples)
     f = np.arange(round(16 * NOISE_PERIOD)) / NOISE_PERIOD
-    spread = rng.uniform(0.35, 0.9)
+    spread = rng.uniform(0.45, 1.3)
     shape = np.exp(-0.5 * ((f - frequency) / spread) ** 2) + 0.18 * np.exp(-0.5 * ((f - 2 * frequency) / 1.2) ** 2)
     shape /= np.sqrt((shape**2).sum())
     drawn = rng.standard_normal((2, len(f), 3))
-    height = rng.lognormal(np.log(0.026), 0.5) * np.array([0.7, 0.8, 1.1])
+    height = rng.lognormal(np.log(0.018), 0.6) * np.array([0.7, 0.8, 1.1])
     return coloured_noise((drawn[0] + 1j * drawn[1]) * shape[:, None] * height, fs, samples)
 
 
