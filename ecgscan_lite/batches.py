@@ -17,8 +17,8 @@ from ecgscan_lite.encoders import TextEncoder
 from ecgscan_lite.leads import LEADS
 from ecgscan_lite.model import at_model_rate
 from ecgscan_lite.objective import Batch
-from ecgscan_lite.rendering import render
-from ecgscan_lite.settings import Settings, SettingsError
+from ecgscan_lite.rendering import Page, render
+from ecgscan_lite.settings import PageSettings, Settings, SettingsError
 from ecgscan_lite.statements import label_text
 
 
@@ -78,21 +78,27 @@ def draw_batch(
     chosen = order[place * size : (place + 1) * size]
     rng = np.random.default_rng((settings.run.seed, epoch, place + 1))
     signals = corpus.signals(rows[chosen], seconds=SAMPLES / RATE)
-    page = render(
-        torch.from_numpy(signals).to(device), corpus.fs,
-        layout=settings.page.layouts[rng.integers(len(settings.page.layouts))],
-        size=(settings.page.height, settings.page.width),
-        ageing=None if settings.page.ageing == "none" else settings.page.ageing,
-        seed=rng.integers(2**31, size=size).tolist(),
-    )  # fmt: skip
+    layout = settings.page.layouts[rng.integers(len(settings.page.layouts))]
+    page = draw_pages(signals, corpus.fs, settings.page, layout, rng.integers(2**31, size=size).tolist(), device)
     ids = text_ids[chosen]
     return Batch(
         pages=page.image,
-        signals=_keep_missing(signals, corpus.fs).to(device),
+        signals=signals_at_model_rate(signals, corpus.fs).to(device),
         visible=at_rate(page.visible, corpus.fs),
         texts=texts[ids.clamp(min=0)].to(device),
         text_ids=ids.to(device),
     )
+
+
+def draw_pages(
+    signals: np.ndarray, fs: float, page: PageSettings, layout: str, seeds: Sequence[int], device: torch.device
+) -> Page:
+    """Pages of one layout and the settings' size and ageing, drawn on a device. Shape: signals (B, 12, T) in mV."""
+    return render(
+        torch.from_numpy(signals).to(device), fs,
+        layout=layout, size=(page.height, page.width), seed=seeds,
+        ageing=None if page.ageing == "none" else page.ageing,
+    )  # fmt: skip
 
 
 def at_rate(visible: Tensor, fs: float) -> Tensor:
@@ -102,10 +108,17 @@ def at_rate(visible: Tensor, fs: float) -> Tensor:
     return visible[..., nearest.clamp(max=visible.shape[-1] - 1)] & inside
 
 
-def places_of_leads(layout: str, size: tuple[int, int]) -> Tensor:
-    """Where a layout draws each 0.4 s of each lead, and the lead's middle for what it does not draw.
+def signals_at_model_rate(signals: np.ndarray, fs: float) -> Tensor:
+    """The first 10 s at 100 Hz, NaN where a record has no samples. Shape: (B, 12, T) mV; returns (B, 12, 1000)."""
+    at_100_hz = at_model_rate(signals, fs)
+    missing = at_rate(torch.from_numpy(np.isfinite(signals)), fs).logical_not()
+    return at_100_hz.masked_fill(missing, torch.nan)
 
-    Shape: (12, 25, 2), x and y as shares of the page's width and height.
+
+def places_of_leads(layout: str, size: tuple[int, int]) -> Tensor:
+    """Where a layout draws each 0.5 s of each lead, and the lead's middle for what it does not draw.
+
+    Shape: (12, 20, 2), x and y as shares of the page's width and height.
     """
     page = render(np.zeros((12, SAMPLES), np.float32), RATE, layout=layout, size=size)
     places = torch.full((12, PATCHES, 2), 0.5)
@@ -127,10 +140,3 @@ def _texts(settings: Settings, corpus: Corpus, rows: np.ndarray) -> Sequence[str
     if settings.data.text == "labels":
         return [label_text(statements) for statements in corpus.statements(rows)]
     return [corpus.reports[row] for row in rows]
-
-
-def _keep_missing(signals: np.ndarray, fs: float) -> Tensor:
-    """Signals at the model's rate, with NaN where a record has no samples."""
-    at_100_hz = at_model_rate(signals, fs)
-    missing = at_rate(torch.from_numpy(np.isfinite(signals)), fs).logical_not()
-    return at_100_hz.masked_fill(missing, torch.nan)

@@ -70,7 +70,11 @@ class Corpus:
 
     @classmethod
     def from_records(
-        cls, records: Iterable[ECGRecord], fs: float = 100, splits: str | Sequence[str] | None = None
+        cls,
+        records: Iterable[ECGRecord],
+        fs: float = 100,
+        splits: str | Sequence[str] | None = None,
+        name: str | None = None,
     ) -> Corpus:
         """A corpus in memory.
 
@@ -78,6 +82,7 @@ class Corpus:
             records: a data set, or any records; they are resampled where needed.
             fs: sampling rate of the corpus, Hz.
             splits: the split of all records, or of each; None takes that of the data set, or "train".
+            name: of the data set; None takes that of `records`, if it has one.
 
         Raises:
             CorpusError: there are no records.
@@ -97,7 +102,7 @@ class Corpus:
         corpus = cls.__new__(cls)
         corpus.path, corpus.info = None, {}
         shards = [np.concatenate(blocks)]
-        corpus._hold(getattr(records, "name", "records"), fs, tuple(names), index[list(COLUMNS)], shards)
+        corpus._hold(name or getattr(records, "name", "records"), fs, tuple(names), index[list(COLUMNS)], shards)
         return corpus
 
     def _hold(

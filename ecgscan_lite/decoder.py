@@ -10,12 +10,12 @@ from ecgscan_lite.encoders.image import encode_positions
 
 RATE = 100  # Hz, of what is reconstructed
 SAMPLES = 1000  # of every lead: 10 s
-PATCH = 40  # samples that one query reconstructs: 0.4 s
+PATCH = 50  # samples that one query reconstructs: 0.5 s
 PATCHES = SAMPLES // PATCH
 
 
 class LeadDecoder(nn.Module):
-    """Cross-attention from 12 x 25 queries, one for each 0.4 s of each lead, to the tokens of a page.
+    """Cross-attention from 12 x 20 queries, one for each 0.5 s of each lead, to the tokens of a page.
 
     Every query knows a place on the page, a parameter, and so attends by place as well as by content. Where a layout
     draws each lead can be given by `place_queries`; training moves the places on from there.
@@ -25,7 +25,7 @@ class LeadDecoder(nn.Module):
         depth: number of layers.
     """
 
-    def __init__(self, dim: int = 128, depth: int = 2) -> None:
+    def __init__(self, dim: int = 128, depth: int = 1) -> None:
         super().__init__()
         self.lead = nn.Parameter(0.02 * torch.randn(12, 1, dim))
         self.time = nn.Parameter(0.02 * torch.randn(1, PATCHES, dim))
@@ -36,13 +36,13 @@ class LeadDecoder(nn.Module):
 
     @torch.no_grad()
     def place_queries(self, places: Tensor) -> None:
-        """Let each query start at a place on the page. Shape: (12, 25, 2), x and y as shares of width and height."""
+        """Let each query start at a place on the page. Shape: (12, 20, 2), x and y as shares of width and height."""
         self.places.copy_(places)
 
     def forward(self, tokens: Tensor, codes: Tensor) -> Tensor:
         """Shape: tokens (B, N, dim), codes of their positions (N, P); returns float32 mV at 100 Hz, (B, 12, 1000)."""
-        places = encode_positions(self.places).flatten(0, 1)  # (300, P)
-        x = (self.lead + self.time).flatten(0, 1).expand(len(tokens), -1, -1)  # (B, 300, dim)
+        places = encode_positions(self.places).flatten(0, 1)  # (240, P)
+        x = (self.lead + self.time).flatten(0, 1).expand(len(tokens), -1, -1)  # (B, 240, dim)
         for layer in self.layers:
             x = layer(x, places, tokens, codes)
         with torch.autocast(x.device.type, enabled=False):  # three digits of bf16 are too few for millivolts
@@ -69,8 +69,8 @@ class _DecoderLayer(nn.Module):
 
     def _attend(self, x: Tensor, places: Tensor, tokens: Tensor, codes: Tensor) -> Tensor:
         """Attention logits are the scaled product of contents plus, with a gain per head, the product of places."""
-        q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, 300, 32)
+        q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, 240, 32)
         k, v = self.key_value(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, 32)
-        by_place = self.place_gain[:, None, None] * (places @ codes.T)  # (heads, 300, N)
+        by_place = self.place_gain[:, None, None] * (places @ codes.T)  # (heads, 240, N)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=by_place.to(q.dtype).expand(len(x), -1, -1, -1))
         return self.out(attended.transpose(1, 2).flatten(2))

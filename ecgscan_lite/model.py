@@ -223,7 +223,7 @@ def at_model_rate(signals: np.ndarray | Tensor, fs: float) -> Tensor:
     if not fs > 0:
         raise ValueError(f"a sampling rate of {fs} Hz is not positive")
     if fs != RATE:
-        x = resample(x, fs, RATE)
+        x = resample(x.reshape(-1, x.shape[2]), fs, RATE).reshape(len(x), 12, -1)
     x = np.nan_to_num(x[..., :SAMPLES])
     return F.pad(torch.from_numpy(x), (0, SAMPLES - x.shape[-1]))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -19,11 +20,12 @@ from tqdm.auto import tqdm
 
 from ecgscan_lite.batches import draw_batch, embed_reports, open_corpus, places_of_leads, training_rows
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.model import ECGScan, load
+from ecgscan_lite.model import WEIGHTS_FILE, ECGScan, load
 from ecgscan_lite.objective import Batch, Objective
 from ecgscan_lite.settings import Settings, SettingsError
 
 CHECKPOINT_FILE, SETTINGS_FILE, LOG_FILE = "checkpoint.safetensors", "settings.toml", "log.csv"
+RECORDS_FILE = "records.parquet"
 TERMS = ("pairwise", "gram", "reconstruction", "soft_lead")
 LOG_COLUMNS = ("step", "learning_rate", "loss", *TERMS)
 
@@ -42,21 +44,26 @@ def pretrain(
 
     Args:
         settings: all there is to say; kept in the run's folder as `settings.toml`.
-        resume: continue from the folder's last checkpoint, or start if there is none yet.
+        resume: continue from the folder's last checkpoint, or start if there is none yet; a finished run is left alone.
         corpus: the records, if they are in memory already; else `settings.data.corpus` says where they are.
         progress: show progress bars; None shows them on a terminal.
 
     Returns:
-        The run's folder: `model.safetensors`, `model.json`, `settings.toml`, `log.csv`.
+        The run's folder: `model.safetensors`, `model.json`, `settings.toml`, `log.csv`, and `records.parquet`, the list
+        of the records that were learned from.
 
     Raises:
         RunError: the folder holds another run, or its checkpoint is of other settings.
         SettingsError: a setting can't be used.
     """
-    run = _prepare_folder(settings, resume)
+    run = Path(settings.run.out)
+    if resume and (run / WEIGHTS_FILE).exists():
+        return run
+    _prepare_folder(run, settings, resume)
     device = choose_device(settings.run.device)
     corpus = corpus or open_corpus(settings)
     rows = training_rows(settings, corpus)
+    _list_records(run, settings, corpus, rows)
     texts, text_ids = embed_reports(settings, corpus, rows, run / "texts.safetensors", progress)
 
     torch.manual_seed(settings.run.seed)
@@ -199,15 +206,23 @@ def _is_decayed(name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and not name.endswith(("decoder.lead", "decoder.time", "decoder.places", ".position"))
 
 
-def _prepare_folder(settings: Settings, resume: bool) -> Path:
-    run = Path(settings.run.out)
+def _prepare_folder(run: Path, settings: Settings, resume: bool) -> None:
     if run.exists() and not resume and any(run.iterdir() if run.is_dir() else [run]):
         raise RunError(f"{run}: holds something already; resume it, or choose another folder")
     run.mkdir(parents=True, exist_ok=True)
     temporary = run / f"{SETTINGS_FILE}.tmp"
     temporary.write_text(settings.to_toml(), encoding="utf-8")
     temporary.replace(run / SETTINGS_FILE)
-    return run
+
+
+def _list_records(run: Path, settings: Settings, corpus: Corpus, rows: np.ndarray) -> None:
+    """Keep what was learned from, by the initial weights too, so that no test patient is among it."""
+    records = corpus.index.iloc[rows][["record_id", "patient_id"]].assign(dataset=corpus.name)
+    earlier = Path(settings.run.initial_weights) / RECORDS_FILE
+    if settings.run.initial_weights and earlier.is_file():
+        records = pd.concat([pd.read_parquet(earlier), records]).drop_duplicates()
+    records.to_parquet(run / f"{RECORDS_FILE}.tmp", index=False)
+    (run / f"{RECORDS_FILE}.tmp").replace(run / RECORDS_FILE)
 
 
 def _initial_model(settings: Settings, text_dim: int) -> ECGScan:

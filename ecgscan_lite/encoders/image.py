@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FINE_STRIDE = 8  # px; at 224 px to a page of 10 s this is about 0.4 s, one patch of the decoder
+FINE_STRIDE = 16  # px; finer tokens cost the decoder more than they tell it
+POSITION_BANDS = 12  # the finest wave is a sixth of the page long
 
 
 class ImageEncoder(nn.Module):
@@ -85,11 +86,8 @@ class ImageEncoder(nn.Module):
         return self.token_norm(grid.flatten(2).mT), position_codes(*grid.shape[-2:], device=grid.device)
 
 
-POSITION_BANDS = 12
-
-
 def position_codes(rows: int, columns: int, device: torch.device | str = "cpu") -> Tensor:
-    """Sines and cosines of the centres of a grid of cells, both axes from 0 to 1. Shape: (rows * columns, 4 * bands)."""
+    """Codes of the centres of a grid of cells, in reading order. Shape: (rows * columns, 4 * bands)."""
     y = (torch.arange(rows, device=device) + 0.5) / rows
     x = (torch.arange(columns, device=device) + 0.5) / columns
     return encode_positions(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2))

@@ -36,7 +36,7 @@ class TextEncoder:
             self._known.update(load_file(self.cache))
 
     @cached_property
-    def model(self):  # noqa: ANN201 - naming the type would import sentence-transformers, which takes seconds
+    def model(self):
         """The sentence-transformers model, loaded at first use.
 
         Raises:

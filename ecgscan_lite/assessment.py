@@ -1,0 +1,288 @@
+"""A pretrained model judged on a corpus, beside an encoder that has learned nothing and the signal tower."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+import ecgscan_lite
+from ecgscan_lite import evaluation
+from ecgscan_lite.batches import draw_pages
+from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.evaluation.classification import FEW_POSITIVES
+from ecgscan_lite.model import ECGScan, load
+from ecgscan_lite.pictures import draw_pictures
+from ecgscan_lite.reporting import Picture, write_report
+from ecgscan_lite.settings import PageSettings
+from ecgscan_lite.views import Drawing, View, draw, reconstruct_pages, see_pages, see_signals
+
+
+class AssessmentError(ValueError):
+    """A corpus that a model can't be judged on; the message is one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is judged, and on which records.
+
+    Attributes:
+        task: "super", "sub", "form", "rhythm" or "all", for the linear probe.
+        drawing: how the pages are drawn.
+        seen_patients: those that pretraining saw: none of them may be in the test split.
+        folds: of the cross-validation over unseen patients that compares the image tower with a random one.
+        bootstrap: number of resamples for the intervals.
+        seed: of the random encoder, the folds and the resamples.
+    """
+
+    task: str = "all"
+    drawing: Drawing = dataclasses.field(default_factory=Drawing)
+    seen_patients: frozenset[str] = frozenset()
+    folds: int = 5
+    bootstrap: int = 1000
+    seed: int = 0
+
+
+def assess(
+    model: ECGScan, corpus: Corpus, plan: Plan, unconstrained: ECGScan | None = None
+) -> tuple[dict[str, Any], list[Picture]]:
+    """Zero-shot, linear probe, retrieval and reconstruction on the test split of a corpus.
+
+    Args:
+        model: the model to judge.
+        corpus: records with splits by patient; the probe is fitted on "train" and chosen on "val".
+        plan: what to judge.
+        unconstrained: the same model pretrained without the soft-lead constraint, for the reconstruction.
+
+    Returns:
+        What `results.json` holds, less its section "run", and the figures of the report.
+
+    Raises:
+        AssessmentError: the corpus has no test records, or the test split has a patient that pretraining saw.
+    """
+    test = _rows(corpus, plan, "test")
+    random = random_model(model, corpus, plan)
+    views = {
+        "image": see_pages(model, corpus, plan.drawing, "image tower"),
+        "random": see_pages(random, corpus, plan.drawing, "random image tower"),
+        "signal": see_signals(model, corpus),
+    }
+    results: dict[str, Any] = {name: {} for name in views}
+    for name, view in views.items():
+        prompts = (random if name == "random" else model).embed_statements(_judged_statements(corpus, test))
+        results[name]["zero_shot"] = _zero_shot(view, prompts, corpus, test, plan)
+        results[name]["linear_probe"] = _linear_probe(view, corpus, plan)
+    results["paired_test"] = _compare(views, corpus, plan)
+    results["retrieval"] = _retrieval(model, views, corpus, test)
+    results["reconstruction"], example = _reconstruction(model, unconstrained, corpus, test, plan)
+    return results, draw_pictures(results, example, _example_page(corpus, test, plan), model.page_size)
+
+
+def random_model(like: ECGScan, corpus: Corpus, plan: Plan) -> ECGScan:
+    """A model that has learned nothing, but for the batch statistics of its image tower, taken from training pages.
+
+    Without them a random tower with batch normalisation is weaker than it needs to be, and a poor yardstick.
+    """
+    torch.manual_seed(plan.seed)
+    model = ECGScan(like.towers, like.page_size, like.text_dim).to(like.device)
+    model.image_encoder.train()
+    with torch.inference_mode():
+        for pages, _ in draw(model, corpus, corpus.rows("train")[:256], plan.drawing, "batch statistics"):
+            model.image_encoder(pages)
+    return model.eval()
+
+
+def describe_run(**details: Any) -> dict[str, Any]:
+    """Date, device and versions, for the section "run" of `results.json`."""
+    packages = ("torch", "timm", "sentence-transformers", "scikit-learn", "numpy", "wfdb")
+    return {
+        **details,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() or "cpu",
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "ecgscan_lite": ecgscan_lite.__version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+    }
+
+
+def _rows(corpus: Corpus, plan: Plan, split: str) -> np.ndarray:
+    rows = corpus.rows(split)
+    if not len(rows):
+        raise AssessmentError(f"the corpus has no records in its split {split!r}, which this evaluation needs")
+    if split == "test" and plan.seen_patients:
+        seen = corpus.index["patient_id"].iloc[rows].isin(plan.seen_patients)
+        if seen.any():
+            raise AssessmentError(f"{seen.sum()} test records are of patients that pretraining saw; use other splits")
+    return rows
+
+
+def _judged_statements(corpus: Corpus, rows: np.ndarray) -> list[str]:
+    """Statements with enough positives and negatives among the records."""
+    positives = corpus.labels(corpus.statement_names)[rows].sum(axis=0)
+    enough = (positives >= FEW_POSITIVES) & (positives <= len(rows) - FEW_POSITIVES)
+    return [code for code, keep in zip(corpus.statement_names, enough, strict=True) if keep]
+
+
+def _zero_shot(view: View, prompts: np.ndarray, corpus: Corpus, rows: np.ndarray, plan: Plan) -> dict[str, Any]:
+    codes = _judged_statements(corpus, rows)
+    return evaluation.zero_shot(
+        view.embeddings[rows] @ prompts.T, corpus.labels(codes)[rows],
+        statements=codes, patients=_patients(corpus, rows), bootstrap=plan.bootstrap, seed=plan.seed,
+    ).as_dict()  # fmt: skip
+
+
+def _linear_probe(view: View, corpus: Corpus, plan: Plan) -> dict[str, Any]:
+    names, labels = _task(corpus, plan)
+    train, val, test = (
+        (view.features[rows], labels[rows], _patients(corpus, rows))
+        for rows in (_rows(corpus, plan, split) for split in ("train", "val", "test"))
+    )
+    return evaluation.linear_probe(train, val, test, classes=names, bootstrap=plan.bootstrap, seed=plan.seed).as_dict()
+
+
+def _compare(views: dict[str, View], corpus: Corpus, plan: Plan) -> dict[str, Any]:
+    """Image tower against random tower: cross-validated probes over the patients that pretraining did not see."""
+    rows = np.flatnonzero(~corpus.index["patient_id"].isin(plan.seen_patients))
+    names, labels = _task(corpus, plan)
+    patients = _patients(corpus, rows)
+    probes = evaluation.cross_validated_probe(
+        {name: view.features[rows] for name, view in views.items()}, labels[rows], patients,
+        folds=plan.folds, classes=names, bootstrap=plan.bootstrap, seed=plan.seed,
+    )  # fmt: skip
+    test = evaluation.paired_test(
+        labels[rows], probes.scores["image"], probes.scores["random"], patients, seed=plan.seed
+    )
+    return {**test, "n_records": len(rows), "folds": plan.folds, "macro_auroc": probes.table["macro_auroc"].to_dict()}
+
+
+def _task(corpus: Corpus, plan: Plan) -> tuple[tuple[str, ...], np.ndarray]:
+    """Classes of the task that the probe can learn and be judged on: those with enough positives in the test split."""
+    names, labels = corpus.task_labels(plan.task)
+    positives = labels[corpus.rows("test")].sum(axis=0)
+    keep = (positives >= FEW_POSITIVES) & labels[corpus.rows("train")].any(axis=0)
+    if not keep.any():
+        raise AssessmentError(
+            f"no class of the task {plan.task!r} has {FEW_POSITIVES} positives among the test records"
+        )
+    return tuple(np.array(names)[keep]), labels[:, keep]
+
+
+def _retrieval(model: ECGScan, views: dict[str, View], corpus: Corpus, rows: np.ndarray) -> dict[str, Any]:
+    """Image to signal, and image to report for the records that have one."""
+    tables = {"signal": evaluation.retrieval(views["image"].embeddings[rows], views["signal"].embeddings[rows])}
+    reports = pd.Series(corpus.reports, dtype=object).iloc[rows]
+    with_report = rows[reports.notna().to_numpy()]
+    if len(with_report):
+        texts = reports.dropna().tolist()
+        tables["report"] = evaluation.retrieval(
+            views["image"].embeddings[with_report], model.embed_texts(texts), groups=texts
+        )
+    return {
+        direction.replace("query", "image").replace("target", modality): row
+        for modality, table in tables.items()
+        for direction, row in table.to_dict(orient="index").items()
+    }
+
+
+def _reconstruction(
+    model: ECGScan, unconstrained: ECGScan | None, corpus: Corpus, rows: np.ndarray, plan: Plan
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Agreement and limb residuals on the test records; the top level is of what the pages show.
+
+    The limb residual, there too, is of all that is reconstructed, as is the constraint.
+    """
+    target, visible, leads = reconstruct_pages(model, corpus, rows, plan.drawing, "reconstruction")
+    section = _summarise(evaluation.reconstruction(leads, target, visible))
+    if unconstrained is not None:
+        _, _, free = reconstruct_pages(unconstrained, corpus, rows, plan.drawing, "reconstruction, unconstrained")
+        other = _summarise(evaluation.reconstruction(free, target, visible))
+        for part in (section, section["hidden"]):
+            source = other if part is section else other["hidden"]
+            part |= {f"{key}_unconstrained": value for key, value in source.items() if key != "hidden"}
+    shown = int(np.nanargmax(np.nanstd(target, axis=(1, 2)) < 0.5))  # the first record of ordinary amplitude
+    return section, {"target": target[shown], "predicted": leads[shown], "visible": visible[shown]}
+
+
+def _summarise(result: evaluation.ReconstructionResult) -> dict[str, Any]:
+    parts = result.as_dict()
+    return {
+        **parts["visible"],
+        "limb_residual_mv": parts["limb_residual_mv"],
+        "identities_mv": parts["identities_mv"],
+        "hidden": parts["hidden"],
+    }
+
+
+def _example_page(corpus: Corpus, test: np.ndarray, plan: Plan) -> Tensor:
+    """The first test record, large enough to be read. Shape: (3, 850, 1100) uint8."""
+    page = dataclasses.replace(plan.drawing.page, height=850, width=1100)
+    signals = corpus.signals(test[:1])
+    return draw_pages(signals, corpus.fs, page, page.layouts[0], [plan.seed], torch.device("cpu")).image[0]
+
+
+def _patients(corpus: Corpus, rows: np.ndarray) -> Sequence[str]:
+    return corpus.index["patient_id"].iloc[rows].tolist()
+
+
+def read_seen_patients(run: Path, corpus: Corpus) -> frozenset[str]:
+    """Patients of a corpus that a run's pretraining saw, from the list that `pretrain` keeps in its folder."""
+    from ecgscan_lite.pretraining import RECORDS_FILE
+
+    if not (run / RECORDS_FILE).is_file():
+        return frozenset()
+    records = pd.read_parquet(run / RECORDS_FILE)
+    return frozenset(records.loc[records["dataset"] == corpus.name, "patient_id"])
+
+
+def evaluate_run(
+    source: str | Path,
+    corpus: Corpus,
+    out: str | Path,
+    *,
+    task: str = "all",
+    layout: str = "3x4+1",
+    ageing: str = "none",
+    unconstrained: str | Path | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> dict[str, Any]:
+    """Judge a run on a corpus, and write `results.json` and `report.html`.
+
+    Args:
+        source: a run's folder or a hub id.
+        corpus: records with splits by patient.
+        out: folder for the report.
+        task: classes of the linear probe: "super", "sub", "form", "rhythm" or "all".
+        layout, ageing: of the pages.
+        unconstrained: the run without the soft-lead constraint, to compare the reconstruction with.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        ModelError: no weights there.
+        AssessmentError: the corpus can't be used to judge this run.
+    """
+    page = PageSettings(layouts=(layout,), ageing=ageing)
+    models = [load(path) if path else None for path in (source, unconstrained)]
+    drawing = Drawing(page, seed, progress)
+    plan = Plan(task, drawing, read_seen_patients(Path(source), corpus), seed=seed)
+    results, figures = assess(models[0], corpus, plan, models[1])
+    results["run"] = describe_run(
+        command="ecgscan evaluate", seed=seed, task=task, layout=layout, ageing=ageing, model=Path(source).name,
+        data=f"{corpus.name}: {len(corpus)} records at {corpus.fs:g} Hz, {len(corpus.rows('test'))} for the test",
+    )  # fmt: skip
+    write_report(out, results, figures, f"ECG-Scan on {corpus.name}")
+    return results

@@ -1,0 +1,206 @@
+"""The command `ecgscan`: it parses, calls the library, and says in one line what went wrong."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="ecgscan",
+    help="Representations of electrocardiogram images, learned by self-supervision.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of everything that is random.")]
+Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+
+
+class Task(StrEnum):
+    """Classes of the linear probe."""
+
+    all = "all"
+    super = "super"
+    sub = "sub"
+    form = "form"
+    rhythm = "rhythm"
+
+
+@app.command(epilog="Example: `ecgscan quickstart --out quickstart`")
+def quickstart(out: Out = Path("quickstart"), seed: Seed = 0) -> None:
+    """Synthetic records to pages, pretraining, evaluation and a report, in a few minutes and without a download."""
+    from ecgscan_lite.quickstart import quickstart as run
+
+    _print_results(run(out, seed=seed), out)
+
+
+@app.command(epilog="Example: `ecgscan prepare ptbxl --root ptb-xl/1.0.3 --out corpora/ptbxl`")
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="synthetic, ptbxl, cpsc2018, georgia, ningbo or csn.")],
+    out: Annotated[Path, typer.Option(help="Folder for the corpus.")],
+    root: Annotated[Path | None, typer.Option(help="Folder that the publisher's archive unpacks to.")] = None,
+    fs: Annotated[int, typer.Option(help="Sampling rate of the corpus, Hz.")] = 100,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if not given.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="How many records at most.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Read a data set once, and keep it as a corpus that pretraining and evaluation read fast.
+
+    Interrupted, it continues where it was.
+    """
+    from ecgscan_lite.corpus import Corpus
+    from ecgscan_lite.preparation import prepare as run
+
+    options = {"seed": seed} if dataset == "synthetic" else {}
+    corpus = Corpus(run(dataset, root, out, fs=fs, jobs=jobs, limit=limit, **options))
+    refused = corpus.info.get("refused", [])
+    print(f"{len(corpus)} records in {out}" + (f"; {len(refused)} refused, see corpus.json" if refused else ""))
+
+
+@app.command(epilog="Example: `ecgscan render records/00001_lr.hea --out pages --ageing photo`")
+def render(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A WFDB record, or a folder of records.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pages.")],
+    layout: Annotated[str, typer.Option(help="3x4, 3x4+1 or 12x1.")] = "3x4+1",
+    ageing: Annotated[str | None, typer.Option(help="scan or photo; none if not given.")] = None,
+    dpi: Annotated[int, typer.Option(help="Pixels per inch, of letter paper.")] = 200,
+    seed: Seed = 0,
+) -> None:
+    """Draw records on ECG paper: a PNG of each, and a JSON with the place of every sample, lead and label."""
+    from ecgscan_lite.page_files import write_pages
+
+    images, refused = write_pages(source, out, layout=layout, ageing=ageing, dpi=dpi, seed=seed)
+    print(f"{len(images)} pages in {out}")
+    _end_if_refused(refused, "records")
+
+
+@app.command(epilog="Example: `ecgscan pretrain settings.toml`; `ecgscan pretrain --resume runs/pretraining`")
+def pretrain(
+    settings: Annotated[
+        Path | None, typer.Argument(metavar="SETTINGS.toml", help="What differs from the defaults.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="A run's folder to continue.")] = None,
+    show_defaults: Annotated[
+        bool, typer.Option("--show-defaults", help="Print all settings as TOML, and end.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="In place of the settings' own.")] = None,
+) -> None:
+    """Pretrain a model: image, signal and text aligned, and the leads reconstructed under the soft-lead constraint."""
+    from ecgscan_lite.settings import Settings, SettingsError
+
+    if show_defaults:
+        print(Settings().to_toml(), end="")
+        return
+    if (settings is None) == (resume is None):
+        raise SettingsError("give SETTINGS.toml to start a run, or --resume RUN to continue one")
+    given = Settings.read(settings if settings else resume / "settings.toml")
+    if resume:
+        given = given.replace(run__out=str(resume))
+    if seed is not None:
+        given = given.replace(run__seed=seed)
+    print(given.to_toml())
+    from ecgscan_lite.pretraining import pretrain as run
+
+    print(f"weights in {run(given, resume=resume is not None)}")
+
+
+@app.command(epilog="Example: `ecgscan embed scans --out embeddings.parquet --weights runs/pretraining`")
+def embed(
+    images: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    weights: Annotated[
+        str | None, typer.Option(help="A run's folder or a hub id; the package's own if not given.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Embed images of ECGs: a row of features for each, for search, clustering or a classifier of your own."""
+    from ecgscan_lite.embedding_files import find_images, write_embeddings
+
+    find_images(images)  # before the seconds that a model takes to load
+    from ecgscan_lite.model import load
+
+    count, refused = write_embeddings(load(weights), images, out)
+    print(f"{count} embeddings in {out}")
+    _end_if_refused(refused, "images")
+
+
+@app.command(epilog="Example: `ecgscan evaluate runs/pretraining --data corpora/ptbxl --task super --out evaluation`")
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run's folder, or a hub id.")],
+    data: Annotated[Path, typer.Option(help="A corpus made by `ecgscan prepare`.")],
+    out: Out = Path("evaluation"),
+    task: Annotated[Task, typer.Option(help="Classes of the linear probe.")] = Task.all,
+    layout: Annotated[str, typer.Option(help="Of the pages.")] = "3x4+1",
+    ageing: Annotated[str, typer.Option(help="Of the pages: none, scan or photo.")] = "none",
+    unconstrained: Annotated[str | None, typer.Option(help="The run without the constraint, to compare with.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Zero-shot, linear probe, retrieval and reconstruction on a corpus, beside a random encoder and the signal's."""
+    from ecgscan_lite.corpus import Corpus
+
+    corpus = Corpus(data)
+    from ecgscan_lite.assessment import evaluate_run
+
+    results = evaluate_run(
+        run, corpus, out, task=task.value, layout=layout, ageing=ageing, unconstrained=unconstrained, seed=seed
+    )
+    _print_results(results, out)
+
+
+def main() -> None:
+    """Entry point: errors of the user's making are one line and exit code 2, an interrupt is 130."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted; the same command continues or starts over")
+        sys.exit(130)
+    except Exception as error:
+        if not _is_of_the_users_making(error):
+            raise
+        _complain(_one_line(error))
+        sys.exit(2)
+
+
+def _is_of_the_users_making(error: Exception) -> bool:
+    from click import ClickException
+
+    return isinstance(error, (ValueError, OSError, MemoryError, ClickException))
+
+
+def _one_line(error: Exception) -> str:
+    if hasattr(error, "format_message"):  # click: an option or argument that is absent or of the wrong kind
+        return f"{error.format_message()} See: ecgscan --help"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'file'}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _complain(message: str) -> None:
+    print(f"ecgscan: {message}", file=sys.stderr)
+
+
+def _end_if_refused(refused: list[str], what: str) -> None:
+    """What can be done has been done; the exit code still says that something was left out."""
+    if refused:
+        raise ValueError(f"{len(refused)} {what} could not be read and were left out, first of all {refused[0]}")
+
+
+def _print_results(results: dict, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ecgscan_lite.reporting import REPORT_FILE, RESULT_COLUMNS, results_table
+
+    table = Table(*RESULT_COLUMNS)
+    for row in results_table(results):
+        table.add_row(*row)
+    Console().print(table)
+    print(f"report: {out / REPORT_FILE}")
