@@ -1,7 +1,7 @@
 """WFDB files, checked before they are believed: a header decides what is opened and how much is allocated.
 
-The `wfdb` package parses and decodes; what it takes on trust is checked here first. Formats: WFDB Applications Guide,
-header(5) and signal(5), https://physionet.org/physiotools/wag.
+What the `wfdb` package takes on trust is checked here, with its own grammar of headers. Formats: WFDB Applications
+Guide, header(5) and signal(5), https://physionet.org/physiotools/wag.
 """
 
 from __future__ import annotations
@@ -11,14 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ecgscan_lite.leads import LEADS, LIMB_LEADS, lead_index
-
-if TYPE_CHECKING:
-    import wfdb
 
 #: Bytes of a group of samples and samples in it, by format; compressed formats are not read.
 BYTES_AND_SAMPLES = {"8": (1, 1), "16": (2, 1), "24": (3, 1), "32": (4, 1), "61": (2, 1), "80": (1, 1), "160": (2, 1),
@@ -34,6 +30,7 @@ MAX_CHANNELS = 256
 MAX_HEADER_BYTES = 1 << 20
 MAX_LINE = 1024  # the header grammar of wfdb takes quadratic time on a long word
 SATURATED_RUN = 3
+UNCALIBRATED_GAIN = 200.0  # the default of the standard
 
 
 class RecordError(ValueError):
@@ -95,7 +92,10 @@ class _Channel:
     skew: int
     offset: int
     gain: float
+    baseline: int
     unit: str
+    bits: int
+    zero: int
     name: str
 
 
@@ -105,9 +105,7 @@ def read_leads(header_path: Path) -> Leads:
     Raises:
         RecordError: the header or the signal file is damaged or hostile, or leads are absent that can't be derived.
     """
-    import wfdb
-
-    lines = _header_lines(header_path)
+    lines, comments = _header_lines(header_path)
     n_channels, fs, length = _parse_record_line(lines[0])
     channels = [_parse_signal_line(line) for line in lines[1:]]
     if len(channels) != n_channels:
@@ -118,20 +116,14 @@ def read_leads(header_path: Path) -> Leads:
     if len({channel.per_frame for channel in leads}) > 1:
         raise RecordError("its leads have different sampling rates; resample them to one rate first")
     length = _check_files(channels, header_path.parent, length)
-    try:
-        record = wfdb.rdrecord(
-            str(header_path.with_suffix("")), sampto=length, channels=chosen, physical=False, smooth_frames=False
-        )
-        digital = np.stack(record.e_d_signal)
-    except Exception as error:  # wfdb raises whatever its parser and decoders stumble over
-        raise RecordError(f"can't be read: {_one_line(error)}") from None
+    digital = _decode(header_path, channels, chosen, length)
     return Leads(
         rows=np.array(rows),
-        millivolts=_to_physical(digital, record) * scale[:, None],
-        saturated=_find_saturated(digital, record),
+        millivolts=_to_physical(digital, leads) * scale[:, None],
+        saturated=_find_saturated(digital, leads),
         uncalibrated=np.array([channel.gain == 0 for channel in leads]),
         fs=fs * leads[0].per_frame,
-        comments=record.comments,
+        comments=comments,
     )
 
 
@@ -139,8 +131,8 @@ def _one_line(error: BaseException) -> str:
     return " ".join(f"{error}".split())[:200] or type(error).__name__
 
 
-def _header_lines(path: Path) -> list[str]:
-    """The lines that are no comments, with their characters outside ASCII, which wfdb drops."""
+def _header_lines(path: Path) -> tuple[list[str], list[str]]:
+    """The lines that describe the record, and the comments without `#`."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_HEADER_BYTES + 1)
@@ -150,13 +142,13 @@ def _header_lines(path: Path) -> list[str]:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
+    all_lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in all_lines if line and not line.startswith("#")]
     if not lines:
         raise RecordError("not a WFDB header: it is empty")
     if len(data) > MAX_HEADER_BYTES or len(lines) > MAX_CHANNELS + 1 or max(map(len, lines)) > MAX_LINE:
         raise RecordError("not a WFDB header: too long")
-    return lines
+    return lines, [line.strip(" \t#") for line in all_lines if line.startswith("#")]
 
 
 def _parse_record_line(line: str) -> tuple[int, float, int | None]:
@@ -195,16 +187,17 @@ def _parse_signal_line(line: str) -> _Channel:
     match = rx_signal.match(line.encode("ascii", "ignore").decode())
     if match is None:
         raise RecordError(f"not a WFDB header: it has the line {line[:60]!r}")
-    number = {key: int(match[key] or 0) for key in ("skew", "byte_offset")}
+    number = {key: int(match[key] or 0) for key in ("skew", "byte_offset", "adc_res", "adc_zero")}
     # wfdb drops every character outside ASCII, and would take µV for V
     unit = re.sub(r"^-?\d*\.?\d*(e[+-]?\d+)?(\(-?\d*\))?/?", "", " ".join(fields[2:3]))
     try:
-        gain = float(match["adc_gain"] or 0)
+        gain, baseline = float(match["adc_gain"] or 0), int(match["baseline"] or number["adc_zero"])
     except ValueError:
-        raise RecordError(f"gain {match['adc_gain']!r} is not a number") from None
+        raise RecordError(f"gain {fields[2][:40]!r} is not a number") from None
     return _Channel(
         file=match["file_name"], fmt=match["fmt"], per_frame=int(match["samps_per_frame"] or 1), skew=number["skew"],
-        offset=number["byte_offset"], gain=gain, unit=unit or "mV", name=match["sig_name"],
+        offset=number["byte_offset"], gain=gain, baseline=baseline, unit=unit or "mV", bits=number["adc_res"],
+        zero=number["adc_zero"], name=match["sig_name"],
     )  # fmt: skip
 
 
@@ -260,6 +253,33 @@ def _size_inside(folder: Path, name: str) -> int:
         raise RecordError(f"its signal file {name!r} can't be opened: {_one_line(error)}") from None
 
 
+def _decode(header_path: Path, channels: Sequence[_Channel], chosen: Sequence[int], length: int) -> np.ndarray:
+    """Samples of the chosen channels as they are stored, for files that were checked. Shape: (n, T)."""
+    try:
+        if all(channel.fmt == "16" and not channel.skew for channel in channels):
+            return _decode_16(header_path.parent, channels, chosen, length)
+        import wfdb
+
+        record = wfdb.rdrecord(
+            str(header_path.with_suffix("")), channels=list(chosen), physical=False, smooth_frames=False
+        )
+        return np.stack(record.e_d_signal)
+    except Exception as error:  # wfdb raises whatever its parser and decoders stumble over
+        raise RecordError(f"can't be read: {_one_line(error)}") from None
+
+
+def _decode_16(folder: Path, channels: Sequence[_Channel], chosen: Sequence[int], length: int) -> np.ndarray:
+    """The format of nearly all 12-lead ECGs, decoded here, since wfdb takes far longer to parse the header again."""
+    samples = {}
+    for name in dict.fromkeys(channel.file for channel in channels):
+        group = [(index, channel) for index, channel in enumerate(channels) if channel.file == name]
+        ends = np.cumsum([channel.per_frame for _, channel in group])
+        values = np.fromfile(folder / name, "<i2", int(ends[-1]) * length, offset=group[0][1].offset)
+        frames = np.split(values.reshape(length, -1), ends[:-1], axis=1)
+        samples |= {index: frame.reshape(-1) for (index, _), frame in zip(group, frames, strict=True)}
+    return np.stack([samples[index] for index in chosen]).astype(np.int64)
+
+
 def _millivolts_per(unit: str) -> float:
     folded = unit.replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}").lower()
     if folded not in MILLIVOLTS:
@@ -267,35 +287,35 @@ def _millivolts_per(unit: str) -> float:
     return MILLIVOLTS[folded]
 
 
-def _to_physical(digital: np.ndarray, record: wfdb.Record) -> np.ndarray:
-    baseline, gain = np.array(record.baseline, dtype=float), np.array(record.adc_gain, dtype=float)
+def _to_physical(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:
+    baseline = np.array([float(lead.baseline) for lead in leads])
+    gain = np.array([lead.gain or UNCALIBRATED_GAIN for lead in leads])
     with np.errstate(over="ignore", invalid="ignore"):
         signal = (digital - baseline[:, None]) / gain[:, None]
-    signal[_missing(digital, record)] = np.nan
+    signal[_missing(digital, leads)] = np.nan
     return signal
 
 
-def _missing(digital: np.ndarray, record: wfdb.Record) -> np.ndarray:
+def _missing(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:
     """Where the most negative value of the format stands for a missing sample; format 8 has no such value."""
-    codes = np.array([-(2 ** (BITS[fmt] - 1)) for fmt in record.fmt])
-    return (digital == codes[:, None]) & (np.array(record.fmt) != "8")[:, None]
+    codes = np.array([-(2 ** (BITS[lead.fmt] - 1)) for lead in leads])
+    return (digital == codes[:, None]) & np.array([lead.fmt != "8" for lead in leads])[:, None]
 
 
-def _find_saturated(digital: np.ndarray, record: wfdb.Record) -> np.ndarray:
+def _find_saturated(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:
     """Which leads stay at a limit of the converter for `SATURATED_RUN` samples. Shape: (n,)."""
-    missing = _missing(digital, record)
+    missing = _missing(digital, leads)
     smallest = np.where(missing, np.iinfo(np.int64).max, digital).min(axis=1)
     largest = np.where(missing, np.iinfo(np.int64).min, digital).max(axis=1)
-    limits = map(_limits, smallest, largest, record.fmt, record.adc_res, record.adc_zero)
-    low, high = np.array(list(limits)).T[:, :, None]
+    low, high = np.array(list(map(_limits, smallest, largest, leads))).T[:, :, None]
     stuck = ((digital == high) | (digital == low) | (digital == low + 1)) & ~missing
     runs = np.lib.stride_tricks.sliding_window_view(stuck, min(SATURATED_RUN, stuck.shape[1]), axis=1)
     return runs.all(axis=2).any(axis=1)
 
 
-def _limits(smallest: int, largest: int, fmt: str, bits: int | None, zero: int | None) -> tuple[int, int]:
+def _limits(smallest: int, largest: int, lead: _Channel) -> tuple[int, int]:
     """Lowest and highest value of a converter; those of the format where the header's can't be the real ones."""
-    half, zero = 2 ** ((bits if bits in range(1, 33) else BITS[fmt]) - 1), zero or 0
+    half, zero = 2 ** ((lead.bits if 1 <= lead.bits <= 32 else BITS[lead.fmt]) - 1), lead.zero
     if smallest < zero - half or largest >= zero + half:
-        half, zero = 2 ** (BITS[fmt] - 1), 0
+        half, zero = 2 ** (BITS[lead.fmt] - 1), 0
     return zero - half, zero + half - 1
