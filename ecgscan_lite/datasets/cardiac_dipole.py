@@ -31,7 +31,7 @@ DOWER = np.array(
 # Dower's torso is a mean of the QRS. The atria lie deeper under the left chest and recovery is spread wider, so their
 # waves shrink on the way to V3-V6 by what the median amplitudes of normal adults need.
 ATRIAL_GAIN = np.array([1.0, 1.0, 1.0, 0.7, 0.45, 0.4, 0.35, 0.4])[:, None]
-RECOVERY_GAIN = np.array([1.0, 1.0, 1.0, 1.1, 0.75, 0.68, 0.75, 0.95])[:, None]
+RECOVERY_GAIN = np.array([1.05, 1.0, 1.0, 1.15, 0.82, 0.74, 0.78, 1.0])[:, None]
 
 #: I, II, V1-V6 from the potentials of RA, LA, LL, V1-V6 (Wilson's central terminal for the chest). Shape: (8, 9).
 LEADS_FROM_ELECTRODES = np.zeros((8, 9))

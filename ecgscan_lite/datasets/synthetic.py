@@ -144,6 +144,7 @@ def _lead_vectors(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     """Dower's matrix for this chest and these places of the electrodes. Shape: (8, 3)."""
     gains = rng.lognormal(0, 0.22 if patient.has("NORM") else 0.32) * rng.lognormal(0, 0.12, (8, 1))
     gains[:2] *= rng.lognormal(0, 0.12)
+    gains[2] *= 0.9
     slips = rng.normal(0, 0.05, (8, 3)) * np.linalg.norm(dipole.DOWER, axis=1, keepdims=True)
     return (dipole.DOWER + slips) * gains
 
@@ -178,7 +179,7 @@ def _spikes(rng: np.random.Generator, rhythm: rhythms.Rhythm, fs: float, samples
     paced = rhythm.onsets[rhythm.kinds != rhythms.PREMATURE_VENTRICULAR]
     ones = np.ones((len(paced), 1))
     spike = dipole.Waves(-0.004 * ones, 0.0008 * ones, np.tile(rng.normal(0, 1, 3), (len(paced), 1, 1)))
-    height = rng.lognormal(0.6, 0.6)
+    height = rng.lognormal(0.1, 0.7)
     return height * dipole.sum_of_waves(paced, spike, fs, samples) @ dipole.DOWER.T
 
 

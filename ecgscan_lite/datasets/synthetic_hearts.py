@@ -16,7 +16,7 @@ _NORMAL = np.array(
     [
         [13, 4.5, -0.12, -0.04, -0.15],
         [25, 5.5, 0.32, 0.12, -0.36],
-        [38, 6.5, 1.18, 0.52, 0.25],
+        [38, 6.5, 1.24, 0.60, 0.26],
         [52, 6.5, 0.06, 0.20, 0.74],
         [67, 6.5, -0.12, -0.10, 0.30],
     ]
@@ -32,11 +32,11 @@ _CLBBB = np.array(
 )
 _LAFB = np.array(
     [
-        [14, 5.0, -0.12, 0.20, -0.14],
-        [28, 6.0, 0.45, 0.16, -0.25],
+        [14, 5.0, -0.10, 0.16, -0.12],
+        [28, 6.0, 0.48, 0.10, -0.25],
         [42, 7.5, 0.95, -0.42, 0.30],
-        [58, 7.5, 0.22, -0.52, 0.65],
-        [76, 7.5, -0.08, -0.26, 0.32],
+        [58, 7.5, -0.05, -0.50, 0.55],
+        [76, 7.5, -0.30, -0.28, 0.25],
     ]
 )
 _PACED = np.array(
@@ -48,7 +48,7 @@ _PACED = np.array(
     ]
 )
 _RIGHT_TERMINAL = np.array([[96, 12.0, -0.38, -0.04, -0.60], [114, 9.5, -0.22, 0.02, -0.35]])
-_INCOMPLETE_TERMINAL = np.array([[78, 7.5, -0.20, -0.04, -0.34]])
+_INCOMPLETE_TERMINAL = np.array([[76, 8.5, -0.26, -0.08, -0.46]])
 _T_DIRECTION = np.array([0.36, 0.15, -0.25])
 
 
@@ -61,12 +61,13 @@ def _activation(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     else:
         rows = (_LAFB if patient.has("LAFB") else _NORMAL).copy()
     if patient.has("LVH"):
-        rows[2:4, 2:] *= rng.uniform(1.5, 2.1) * np.array([1.05, 0.7, 1.15])
+        rows[2:4, 2:] *= rng.uniform(1.45, 2.1) * np.array([1.1, 0.75, 0.8])
     _infarct(rng, patient, rows)
     if patient.has("CRBBB"):
         rows = np.concatenate([rows, _RIGHT_TERMINAL * rng.lognormal(0, 0.2)])
     elif patient.has("IRBBB"):
-        rows = np.concatenate([rows, _INCOMPLETE_TERMINAL * rng.lognormal(0, 0.2)])
+        rows[3, 4] *= rng.uniform(0.4, 1.0)
+        rows = np.concatenate([rows, _INCOMPLETE_TERMINAL * rng.lognormal(0, 0.25)])
     strength = np.linalg.norm(rows[:, 2:], axis=1, keepdims=True)
     rows[:, 2:] *= rng.lognormal(0, 0.18, (len(rows), 1))
     rows[:, 2:] += rng.normal(0, 0.13, (len(rows), 3)) * strength
@@ -79,18 +80,19 @@ def _activation(rng: np.random.Generator, patient: Patient) -> np.ndarray:
 def _infarct(rng: np.random.Generator, patient: Patient, rows: np.ndarray) -> None:
     """Take the forces of the dead wall out of the first half of the QRS, in place."""
     if patient.has("IMI"):
-        rows[0, 3] = -rng.uniform(0.06, 0.24)
-        rows[1, 3] = -rng.uniform(0.05, 0.42)
-        rows[0:2, 1] *= 1.2
-        rows[2, 3] *= rng.uniform(0.1, 0.9)
+        depth = rng.beta(1.2, 2.0)  # of the Q wave; old infarctions often keep no more than a low R
+        rows[0, 3] = 0.02 - 0.20 * depth
+        rows[1, 3] = 0.06 - 0.50 * depth
+        rows[2, 3] *= rng.uniform(-0.25, 0.4) if rows[2, 3] > 0 else rng.uniform(0.5, 1.0)
+        rows[3:, 3] = 0.5 * rows[3:, 3] + rng.normal(-0.02, 0.12, len(rows) - 3)
     if patient.has("ASMI", "AMI"):
-        rows[0, 2:] = rng.uniform(-0.05, 0.12), rows[0, 3], rng.uniform(0.05, 0.25)
+        rows[0, 2:] = rng.uniform(-0.05, 0.12), rows[0, 3], rng.uniform(0.0, 0.2)
         rows[1, 4] = rng.uniform(-0.08, 0.35)
         rows[2, 4] += rng.uniform(0.1, 0.4)
     if patient.has("AMI"):
-        rows[0, 2] = -rng.uniform(0.05, 0.25)
-        rows[1, 2] = rng.uniform(-0.35, 0.1)
-        rows[2, 2] *= rng.uniform(0.5, 0.9)
+        rows[0, 2] = rng.uniform(-0.18, 0.03)
+        rows[1, 2] = rng.uniform(-0.10, 0.35)
+        rows[2, 2] *= rng.uniform(0.6, 1.0)
 
 
 def _recovery_vectors(rng: np.random.Generator, patient: Patient, qrs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +100,7 @@ def _recovery_vectors(rng: np.random.Generator, patient: Patient, qrs: np.ndarra
     st = np.array([0.01, 0.0, -0.055]) * rng.lognormal(0, 0.5) + rng.normal(0, 0.014, 3)
     t = _T_DIRECTION * rng.lognormal(0, 0.32) + rng.normal(0, 0.05, 3)
     if not patient.has("NORM"):
-        st, t = st + np.array([-0.02, -0.015, 0.0]) * rng.lognormal(0, 0.6), t * rng.lognormal(-0.3, 0.4)
+        st, t = st + np.array([-0.02, -0.015, 0.0]) * rng.lognormal(0, 0.6), t * rng.lognormal(0, 0.4)
     if patient.has("CLBBB", "PACE"):
         area = (qrs[:, 1:2] * qrs[:, 2:]).sum(axis=0) / qrs[:, 1].sum()
         return -0.17 * area * rng.lognormal(0, 0.3), -0.45 * area * rng.lognormal(0, 0.3) + rng.normal(0, 0.05, 3)
@@ -106,19 +108,20 @@ def _recovery_vectors(rng: np.random.Generator, patient: Patient, qrs: np.ndarra
         t = t + np.array([0.05, 0.0, 0.26]) * rng.uniform(0.5, 1.2)
     if patient.strain:
         st = st + np.array([-0.09, -0.03, -0.06]) * rng.uniform(0.5, 1.5)
-        t = np.array([-0.22, -0.06, -0.22]) * rng.lognormal(0, 0.35)
+        t = np.array([-0.22, -0.06, -0.26]) * rng.lognormal(0, 0.35)
     elif patient.has("ISC_"):
         st = st + np.array([-0.10, -0.06, 0.05]) * rng.uniform(0.3, 1.3)
-        t = np.array([-0.16, -0.08, 0.05]) * rng.lognormal(0, 0.4) + rng.normal(0, 0.05, 3)
+        t = np.array([-0.14, -0.07, -0.05]) * rng.lognormal(0, 0.4) + rng.normal(0, 0.05, 3)
     elif patient.has("NDT"):
-        t = _T_DIRECTION * rng.uniform(-0.1, 0.35) + rng.normal(0, 0.03, 3)
+        st = st + np.array([-0.04, -0.01, 0.03]) * rng.uniform(0, 1)
+        t = _T_DIRECTION * rng.uniform(0.0, 0.45) + rng.normal(0, 0.03, 3)
     if patient.has("IMI"):
         st = st + np.array([-0.05, 0.24, 0.08]) * (rng.uniform(0.5, 1.3) if patient.acute else rng.uniform(0, 0.12))
-        t = t + np.array([0.0, -0.22, 0.02]) * rng.uniform(0.3, 1.3) * (0.2 if patient.acute else 1)
+        t = t + np.array([0.0, -0.18, 0.02]) * rng.uniform(0.0, 0.8) * (0.2 if patient.acute else 1)
     if patient.has("ASMI", "AMI"):
-        far = 1.0 if patient.has("AMI") else 0.2
+        far = 0.7 if patient.has("AMI") else 0.2
         st = st + np.array([0.12 * far, 0.0, -0.17]) * (rng.uniform(0.5, 1.4) if patient.acute else rng.uniform(0, 0.3))
-        t = t + np.array([-0.28 * far, 0.0, 0.34]) * rng.uniform(0.1, 1.2) * (0.3 if patient.acute else 1)
+        t = t + np.array([-0.28 * far, 0.0, 0.34]) * rng.uniform(0.0, 0.9) * (0.3 if patient.acute else 1)
     return st, t
 
 
@@ -169,7 +172,7 @@ def ectopic_beat(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     strength = np.array([0.45, 1.0, 0.75, 0.25])
     bend = np.array([0.5, 0.15, -0.2, -0.5])
     qrs = np.column_stack([time, width, size * (strength[:, None] * direction + bend[:, None] * turn * 0.5)])
-    t = -direction * size * rng.uniform(0.3, 0.55)
+    t = -direction * size * rng.uniform(0.22, 0.42)
     peak = max(patient.qt, 0.33) - 0.04
     recovery = np.array(
         [[duration + 0.05, 0.05, *(0.4 * t)], [peak - 0.05, 0.055, *(0.7 * t)], [peak, 0.04, *(0.5 * t)]]
