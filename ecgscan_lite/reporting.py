@@ -290,7 +290,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -
 
 def _figure(picture: Picture, number: int) -> str:
     buffer = io.BytesIO()
-    # Without the date and version that Matplotlib writes into it, the same figure is the same bytes.
+    # Matplotlib writes its version into the file; without it the same figure is the same bytes anywhere.
     picture.figure.savefig(buffer, format="png", dpi=140, facecolor="white", metadata={"Software": None})
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return (

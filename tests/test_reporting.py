@@ -55,6 +55,7 @@ def results(rng: np.random.Generator) -> dict[str, Any]:
         model: zero_shot(labels * strength + rng.standard_normal(labels.shape), labels, bootstrap=20).as_dict()
         for model, strength in (("image", 2.0), ("random", 0.0), ("signal", 3.0))
     }
+    judged["image"]["statements"]["AFIB"]["note"] = HOSTILE
     target = rng.standard_normal((2, 12, 100))
     section = reconstruction(target + 0.1, target, rng.random(target.shape) < 0.3).as_dict()
     section |= {"correlation_unconstrained": 0.25, "limb_residual_mv_unconstrained": np.float32(0.5)}
@@ -111,7 +112,7 @@ def test_page_stands_alone_and_text_stays_text(tmp_path: Path, results: dict[str
     header, data = image["src"].split(",")
     assert header == "data:image/png;base64" and base64.b64decode(data).startswith(b"\x89PNG")
     assert image["alt"] == f"Words {HOSTILE}"
-    assert page.text.count(HOSTILE) >= 5  # title twice, caption, statement, command
+    assert page.text.count(HOSTILE) >= 6  # title twice, caption, statement, note, command
     assert "url(" not in page.text and "@import" not in page.text
     assert "prefers-color-scheme: dark" in page.text
 

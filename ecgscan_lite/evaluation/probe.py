@@ -15,7 +15,7 @@ from ecgscan_lite.evaluation.classification import ClassificationResult, judge, 
 from ecgscan_lite.evaluation.statistics import auroc, check_disjoint, macro
 
 #: Inverse strengths of the L2 penalty that are tried.
-DEFAULT_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+DEFAULT_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 class Split(NamedTuple):
