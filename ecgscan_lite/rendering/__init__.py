@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LAYOUTS", "PRESETS", "Ageing", "Box", "Layout", "Page", "Paper", "Trace", "page_seeds", "render"]
 
 _STYLE = Paper()
-_PIXELS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}  # what the caches, resp. a share of the memory, hold
+_PIXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 26}  # what the caches, resp. a share of the memory, hold
 
 
 def render(
@@ -37,9 +37,8 @@ def render(
     """Draw electrocardiograms on paper.
 
     Args:
-        signal: millivolts in the order of `ecgscan_lite.LEADS`; samples that are not finite are gaps. What is longer than
-            the page is cut, what is shorter leaves it blank. numpy, or torch on the device that shall draw.
-            Shape: (12, T) or (B, 12, T).
+        signal: millivolts in the order of `ecgscan_lite.LEADS`; NaN samples are gaps. What is longer than the page is
+            cut, what is shorter leaves it blank. numpy, or torch on the device that shall draw. Shape: (12, T) or (B, 12, T).
         fs: sampling rate, Hz.
         layout: one of `LAYOUTS`, placed as large as it fits, centred.
         size: height and width of the image, pixels.
@@ -62,11 +61,10 @@ def render(
     with torch.no_grad():
         for start in range(0, len(signal), step):
             pages = slice(start, start + step)
-            ink = raster.ink(signal[pages], plan)
             if aged is None:
-                raster.clean(ink, plan, out=image[pages])
+                raster.clean(signal[pages], plan, out=image[pages])
             else:
-                aged.develop(ink, plan, pages, out=image[pages])
+                aged.develop(raster.ink(signal[pages], plan), plan, pages, out=image[pages])
     scale = np.full(len(signal), frame.px_per_mm) * (1.0 if aged is None else aged.draws["scale"][:, 0])
     px_per_mm = torch.from_numpy(scale).to(device=signal.device, dtype=torch.float32)
     return Page(image, px_per_mm, signal, float(fs), plan, None if aged is None else aged.geometry)

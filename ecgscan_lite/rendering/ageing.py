@@ -1,9 +1,9 @@
 """What time, scanners and phones do to a page, with the truth carried along.
 
 A page is three densities: paper, grid and ink, each the share of a pixel. All that is linear happens to the densities:
-one resampling for all geometry, then blur. Colour comes last, one small matrix a page, then light and noise. Densities and
-colours are rounded to whole numbers where sums are taken, which float32 then holds exactly in any order: the bytes
-do not depend on batch or chunk, and every other step is a single rounded operation.
+one resampling for all geometry, then blur. Colour comes last: one small matrix a page, then light and noise. Densities
+and colours are whole numbers of 8 bits wherever sums are taken, which are then exact in any order, and every other step
+is a single rounded operation: the bytes depend neither on batch nor on chunk.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ecgscan_lite.rendering.randomness import pixel_noise, uniforms
 from ecgscan_lite.rendering.raster import FULL, Plan
 
 Range = tuple[float, float]
+_WHOLE = 255  # a pixel wholly covered: 8 bits, so that whole-number sums below stay exact
 
 
 @dataclass(frozen=True)
@@ -107,31 +108,31 @@ class Aged:
     def develop(self, ink: Tensor, plan: Plan, pages: slice, out: Tensor) -> None:
         """Turn the ink of these pages into aged colour. Shapes: (n, H, W) in [0, FULL] -> uint8 (n, 3, H, W)."""
         n, height, width = ink.shape
-        grid = self.geometry.sampling_grid(pages, height, width, ink.device)
+        weights = _blur_weights(self.draws["blur_mm"][pages, 0] * plan.frame.px_per_mm, ink.device)
+        grid = self.geometry.sampling_grid(pages, height, width, weights.shape[1] - 1, ink.device)
         planes = F.grid_sample(_densities(ink, plan), grid, padding_mode="zeros", align_corners=False)
-        planes = _blur(planes, self.draws["blur_mm"][pages, 0] * plan.frame.px_per_mm).round_()
+        planes = _blur(planes.round_().to(torch.int16), weights).to(torch.float32)
         matrix, behind = self._colours(plan, pages, ink.device)
-        colour = torch.bmm(matrix, planes.view(n, 3, -1)).view(n, 3, height, width).add_(behind)
-        colour.mul_(self._light(pages, height, width, ink.device))
-        noise = pixel_noise(self.seeds[pages], height, width, ink.device).to(torch.float32).sub_(127.5)
-        colour.add_(noise.mul_(self._per_page("noise", pages, ink.device) / _BYTE_DEVIATION))
-        out.copy_(colour.add_(0.5).clamp_(0, 255).to(torch.int32))
+        colour = torch.baddbmm(behind, matrix, planes.view(n, 3, -1)).view(n, 3, height, width)
+        colour.mul_(self._light(pages, height, width, ink.device) / _WHOLE)
+        noise = pixel_noise(self.seeds[pages], height, width, ink.device).unsqueeze(1)
+        colour.add_(noise.mul_(self._per_page("noise", pages, ink.device)).add_(0.5))
+        out.copy_(colour.clamp_(0, 255).to(torch.int32))
 
     def _per_page(self, name: str, pages: slice, device: torch.device) -> Tensor:
         return torch.from_numpy(self.draws[name][pages, :1]).to(device=device, dtype=torch.float32).view(-1, 1, 1, 1)
 
     def _colours(self, plan: Plan, pages: slice, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Colour = matrix @ (paper, grid, ink) + behind, in grey levels. Shapes: (n, 3, 3), (n, 3, 1, 1)."""
+        """Colour = matrix @ (paper, grid, ink) + behind, in 1/255 of grey levels. Shapes: (n, 3, 3), (n, 3, 1)."""
         style, draws = plan.style, {name: value[pages] for name, value in self.draws.items()}
         worn = draws["yellowing"][:, :1] * np.array([0.1, 0.5, 1.0])
         paper = (np.array(style.paper) - worn) * (1 + draws["cast"])
         grid = np.array(style.grid) * (1 + draws["cast"])
         ink = np.array(style.ink) + draws["fading"][:, :1] * (paper - np.array(style.ink))
         behind = np.repeat(draws["background"][:, :1], 3, axis=1)
-        matrix = np.round(np.stack((paper - behind, grid - paper, ink - paper), axis=2)) / FULL
-        put = (torch.from_numpy(a).to(device=device, dtype=torch.float32) for a in (matrix, np.round(behind)))
-        matrix, behind = put
-        return matrix, behind[:, :, None, None]
+        matrix = np.round(np.stack((paper - behind, grid - paper, ink - paper), axis=2))
+        matrix, behind = torch.from_numpy(matrix), torch.from_numpy(np.round(behind) * _WHOLE)[:, :, None]
+        return matrix.to(device=device, dtype=torch.float32), behind.to(device=device, dtype=torch.float32)
 
     def _light(self, pages: slice, height: int, width: int, device: torch.device) -> Tensor:
         """Relative brightness, at most 1: a slope and a fall towards the corners. Shape: (n, 1, H, W)."""
@@ -146,30 +147,34 @@ class Aged:
         return (x[:, None, None, :] + y[:, None, :, None]).clamp_(min=0.1)
 
 
-_BYTE_DEVIATION = float(np.sqrt((256**2 - 1) / 12))
-
-
 def _densities(ink: Tensor, plan: Plan) -> Tensor:
-    """Paper, grid not hidden by ink, and ink, each in [0, FULL]. Shape: (n, H, W) -> float32 (n, 3, H, W)."""
+    """Paper, grid not hidden by ink, and ink, each in [0, 255]. Shape: (n, H, W) -> float32 (n, 3, H, W)."""
     planes = torch.empty(len(ink), 3, *ink.shape[1:], device=ink.device)
-    planes[:, 0] = FULL
-    planes[:, 2] = ink
-    torch.mul(FULL - planes[:, 2], plan.grid / FULL, out=planes[:, 1])
+    planes[:, 0] = _WHOLE
+    torch.mul(ink, _WHOLE / FULL, out=planes[:, 2])
+    torch.mul(_WHOLE - planes[:, 2], plan.grid / FULL, out=planes[:, 1])
     return planes
 
 
-def _blur(planes: Tensor, sigma: np.ndarray) -> Tensor:
-    """Gaussian blur along both axes, `sigma` pixels a page, the edge repeated. Shape: (n, 3, H, W)."""
+def _blur_weights(sigma: np.ndarray, device: torch.device) -> Tensor:
+    """Half of a Gaussian kernel a page, from its centre on, in 1/128. Shape: (n,) pixels -> int16 (n, reach + 1)."""
     reach = int(np.ceil(2.5 * sigma.max(initial=0.0)))
-    if reach == 0:
-        return planes
     taps = np.exp(-0.5 * (np.arange(reach + 1) / np.maximum(sigma, 1e-3)[:, None]) ** 2)
-    taps /= 2 * taps.sum(1, keepdims=True) - taps[:, :1]
-    weights = torch.from_numpy(taps).to(device=planes.device, dtype=torch.float32)[:, :, None, None, None]
-    for axis in (2, 3):
-        pad = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
-        wide, n = F.pad(planes, pad, mode="replicate"), planes.shape[axis]
-        planes = wide.narrow(axis, reach, n) * weights[:, 0]
+    side = np.round(128 * taps[:, 1:] / (2 * taps.sum(1, keepdims=True) - taps[:, :1]))
+    return torch.from_numpy(np.column_stack((128 - 2 * side.sum(1), side))).to(device=device, dtype=torch.int16)
+
+
+def _blur(planes: Tensor, weights: Tensor) -> Tensor:
+    """Blur along both axes; the margin of `reach` pixels is used up. Sums stay below 255 * 128 + 64, within int16.
+
+    Shape: int16 (n, 3, H + 2 * reach, W + 2 * reach) in [0, 255] -> (n, 3, H, W).
+    """
+    reach = weights.shape[1] - 1
+    for axis in (2, 3) if reach else ():
+        n, taps = planes.shape[axis] - 2 * reach, weights.view(len(weights), -1, 1, 1, 1).unbind(1)
+        blurred = planes.narrow(axis, reach, n) * taps[0]
         for k in range(1, reach + 1):
-            planes += (wide.narrow(axis, reach - k, n) + wide.narrow(axis, reach + k, n)).mul_(weights[:, k])
+            pair = planes.narrow(axis, reach - k, n) + planes.narrow(axis, reach + k, n)
+            blurred += pair.mul_(taps[k])
+        planes = blurred.add_(64).bitwise_right_shift_(7)
     return planes

@@ -26,17 +26,17 @@ class Geometry:
         u, v, w = (m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(3))
         return (w > 0) & (u >= 0) & (u <= width * w) & (v >= 0) & (v <= height * w)
 
-    def sampling_grid(self, pages: slice, height: int, width: int, device: torch.device) -> Tensor:
+    def sampling_grid(self, pages: slice, height: int, width: int, margin: int, device: torch.device) -> Tensor:
         """For each pixel's centre the place on the flat page that it shows, as `grid_sample` wants it, in [-1, 1].
 
-        Shape: (n, H, W, 2).
+        Shape: (n, H + 2 * margin, W + 2 * margin, 2); the margin lies around the image.
         """
         to_unit = np.array([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
         m = torch.from_numpy(to_unit @ np.linalg.inv(self.forward[pages])).to(device=device, dtype=torch.float32)
-        x = (torch.arange(width, device=device) + 0.5).view(1, 1, 1, -1)
-        y = (torch.arange(height, device=device) + 0.5).view(1, 1, -1, 1)
+        x = (torch.arange(-margin, width + margin, device=device) + 0.5).view(1, 1, 1, -1)
+        y = (torch.arange(-margin, height + margin, device=device) + 0.5).view(1, 1, -1, 1)
         terms = m[:, :, 0, None, None] * x + (m[:, :, 1, None, None] * y + m[:, :, 2, None, None])  # (n, 3, H, W)
-        grid = torch.empty(len(m), height, width, 2, device=device)
+        grid = torch.empty(*terms[:, 0].shape, 2, device=device)
         torch.div(terms[:, 0], terms[:, 2], out=grid[..., 0])
         torch.div(terms[:, 1], terms[:, 2], out=grid[..., 1])
         return grid

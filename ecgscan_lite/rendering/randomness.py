@@ -1,4 +1,4 @@
-"""Random numbers that are a function of a seed and a position, so that a page does not depend on its batch or device."""
+"""Random numbers as a function of seed and position, so that a page depends neither on its batch nor on the device."""
 
 from __future__ import annotations
 
@@ -42,23 +42,27 @@ def uniforms(seeds: np.ndarray, n: int) -> np.ndarray:
 
 
 def pixel_noise(seeds: np.ndarray, height: int, width: int, device: torch.device) -> Tensor:
-    """Independent whole numbers in [0, 255] for three channels of every pixel, from 32-bit hashes of (seed, pixel).
+    """Nearly normal noise of every pixel, mean 0, deviation 1: the sum of the four bytes of a hash of (seed, pixel).
 
-    Integer operations only, so every device agrees; the multipliers are those of C. Wellons' hash-prospector "lowbias32".
+    The hash uses integer operations only, so every device agrees; its rounds are those of "triple32" and "lowbias32"
+    (C. Wellons, hash-prospector, 2018).
 
     Returns:
-        int32. Shape: (B, 3, H, W).
+        float32. Shape: (B, H, W).
     """
     keys = torch.from_numpy((_mix(seeds ^ _GOLDEN) >> np.uint64(32)).astype(np.uint32).view(np.int32)).to(device)
-    pixels = torch.arange(height * width, dtype=torch.int32, device=device).view(1, height, width)
-    h = (pixels * 0x21F0AAAD) ^ keys.view(-1, 1, 1)
-    h = h.mul_(0x735A2D97 | 1)
-    h = h.bitwise_xor_(_logical_shift(h, 15)).mul_(0x21F0AAAD)
-    h = h.bitwise_xor_(_logical_shift(h, 15))
-    shifts = torch.tensor([0, 8, 16], dtype=torch.int32, device=device).view(3, 1, 1)
-    return (h.unsqueeze(1) >> shifts).bitwise_and_(255)
+    h = torch.arange(height * width, dtype=torch.int32, device=device).view(1, height, width)
+    h = _round(h, 16) ^ keys.view(-1, 1, 1)
+    h = _round(_round(h, 15), 15)
+    pairs = (h & 0x00FF00FF).add_((h >> 8).bitwise_and_(0x00FF00FF))
+    total = pairs.add_(pairs >> 16).bitwise_and_(0x7FF).to(torch.float32)
+    return total.sub_(4 * 127.5).mul_(1.0 / _FOUR_BYTES_DEVIATION)
 
 
-def _logical_shift(x: Tensor, n: int) -> Tensor:
-    """Shift right, filling with zeros: torch shifts int32 with its sign."""
-    return (x >> n).bitwise_and_((1 << (32 - n)) - 1)
+_FOUR_BYTES_DEVIATION = float(np.sqrt(4 * (256**2 - 1) / 12))
+
+
+def _round(h: Tensor, shift: int) -> Tensor:
+    """One round of a 32-bit hash; the shift fills with zeros, where torch's on int32 would with the sign."""
+    h = h ^ (h >> shift).bitwise_and_((1 << (32 - shift)) - 1)
+    return h.mul_(0x21F0AAAD)

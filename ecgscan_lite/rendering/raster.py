@@ -4,10 +4,10 @@ The stroke of a round pen of radius r along the graph of y(x) has at abscissa x 
 
     [min y(x + u) - h(u),  max y(x + u) + h(u)],   h(u) = sqrt(r^2 - u^2),  |u| <= r,
 
-an interval because y is continuous. Each pixel column is cut into K sub-columns; in each the section is found from y on the
-same fine grid, and its exact coverage of all rows enters as four entries of a difference array along the rows: an end at
-e = k + f (k integer) covers the rows before k, and f of row k. Ends are rounded to 1/256 pixel and summed in integers,
-so the ink is the same on every device and whether a page is drawn alone or in a batch. Cost: O(W K + H W) a page.
+an interval because y is continuous. Each pixel column is cut into K sub-columns; in each the section is found from y on
+the same fine grid, and its exact coverage of all rows enters as four entries of a difference array along the rows: an
+end at e = k + f (k integer) covers the rows before k, and f of row k. Ends are rounded to 1/256 pixel and summed in
+integers, so the ink is the same on every device, alone or in a batch. Cost: O(W K + H W) a page.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ecgscan_lite.leads import LEADS
@@ -27,6 +28,7 @@ FULL = 256  # ink and grid densities are integers, FULL means a pixel wholly cov
 _STEPS = 256  # positions of a section's end within a pixel
 _FAR = 1.0e6  # further from the page than any trace is drawn, pixels or mV
 _FINEST = 64  # sub-columns of a pixel, at most
+_BAND = 1 << 19  # pixels of a CPU's dense steps at a time
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Span:
 class Plan:
     """All that drawing needs and that does not depend on the signal, on the device.
 
-    Shapes: M sub-columns over all strips. `index`: (3, M) samples before, after and nearest each sub-column, in the
+    Shapes: M sub-columns over all strips. `index`: (3 * M,) samples before, after and nearest each sub-column, in the
     flattened (12, T + 1) signal whose last sample is missing; `fraction`, `zero`: (M,); `cell`: (M - 2 * reach,), where
-    the column of a sub-column starts in the accumulator; `still`: (W, H + 2), the difference array of labels and pulses;
+    the column of a sub-column starts in the accumulator; `still`: (W, H + 2), difference array of labels and pulses;
     `paper`, `contrast`: (3, H, W) int32; `grid`: (H, W) float32 in [0, FULL].
     """
 
@@ -63,6 +65,7 @@ class Plan:
     fraction: Tensor
     zero: Tensor
     cell: Tensor
+    sign: Tensor
     still: Tensor
     paper: Tensor
     contrast: Tensor
@@ -89,7 +92,7 @@ def _spans(frame: Frame, fs: float, n_samples: int) -> tuple[Span, ...]:
 
 def _fineness(radius: float, step: float) -> int:
     """Sub-columns of a pixel: a power of two (so that sums are exact), enough for the samples and for the pen."""
-    wanted = max(4.0, 1.0 / step, 1.4 / radius)
+    wanted = max(8.0, 1.0 / step, 1.2 / radius)
     return min(_FINEST, 2 ** int(np.ceil(np.log2(wanted))))
 
 
@@ -134,38 +137,42 @@ def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.de
     paper = np.round(paper_rgb + (grid_rgb - paper_rgb) * grid / FULL)
     still = np.zeros((width, height + 2))
     still[:, :height] = np.round(still_ink(frame, style).T * _STEPS) * fineness
-    still = np.diff(still, axis=1, prepend=0.0)
+    # Half a unit more in all rows, so that the shift at the end rounds to nearest.
+    still = np.diff(still + fineness // 2, axis=1, prepend=0.0)
 
     def put(array: np.ndarray, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device=device, dtype=dtype)
 
     return Plan(
         frame, style, spans, used, put(shown, torch.bool), frame.layout.gain * scale, radius, fineness,
-        index=put(index, torch.int64), fraction=put(fraction, torch.float32), zero=put(zero, torch.float32),
+        index=put(index.reshape(-1), torch.int64), fraction=put(fraction, torch.float32), zero=put(zero, torch.float32),
         cell=put(np.clip(columns, 0, width - 1)[reach:-reach] * (height + 2), torch.int64),
+        sign=torch.tensor([[1], [-1]], dtype=torch.int32, device=device),
         still=put(still, torch.int32), paper=put(paper * 256 + 128, torch.int32),
         contrast=put(ink_rgb - paper, torch.int32), grid=put(grid, torch.float32),
     )  # fmt: skip
 
 
 def _ordinates(signal: Tensor, plan: Plan) -> Tensor:
-    """Height of the trace at every sub-column, pixels from the top; NaN where there is none. Shape: (B, M)."""
-    padded = signal.new_full((signal.shape[0], signal.shape[1], plan.used + 1), torch.nan)
-    padded[:, :, : plan.used] = (
-        signal[:, :, : plan.used].nan_to_num(torch.nan, torch.nan, torch.nan).clamp_(-_FAR, _FAR)
-    )
-    before, after, nearest = (padded.flatten(1).index_select(1, index) for index in plan.index)
-    millivolts = before + plan.fraction * (after - before)
-    millivolts = torch.where(millivolts.isnan(), nearest, millivolts)
-    return plan.zero - plan.gain * millivolts
+    """Pixels from the top to the trace in every sub-column, up to its upper and lower end there.
+
+    A sub-column's extremes are the trace at its centre and the sample that lies in it, if one does: without it the tips
+    of steep waves would be cut. The lower end is returned negated, so that one minimum serves both; +FAR: no trace.
+    Shape: (B, 2, M).
+    """
+    padded = F.pad(signal[:, :, : plan.used], (0, 1), value=torch.nan).flatten(1)
+    values = padded.index_select(1, plan.index).view(len(signal), 3, -1)
+    before, centre = values[:, 0], values[:, 1]
+    centre.sub_(before).mul_(plan.fraction).add_(before)
+    y = plan.zero - plan.gain * values[:, 1:]  # (B, 2, M): at the centre, at the sample
+    z = torch.stack((y, -y), dim=1).clamp_(-_FAR, _FAR).nan_to_num_(nan=_FAR)
+    return torch.minimum(z[:, :, 0], z[:, :, 1])
 
 
-def _sections(y: Tensor, plan: Plan) -> Tensor:
+def _sections(z: Tensor, plan: Plan) -> Tensor:
     """Upper and lower end of the pen's stroke at every sub-column, pixels. Shape: (B, 2, M - 2 * reach)."""
     reach, radius, d = plan.reach, plan.radius, 1 / plan.fineness
-    stop = y.shape[1] - reach
-    # The lower end is the upper end of the mirrored trace, so one minimum serves both; where nothing is drawn, +FAR.
-    z = torch.stack((y, -y), dim=1).clamp_(-_FAR, _FAR).nan_to_num_(nan=_FAR)
+    stop = z.shape[2] - reach
 
     def pair(j: int) -> Tensor:
         return torch.minimum(z[:, :, reach - j : stop - j], z[:, :, reach + j : stop + j])
@@ -182,6 +189,27 @@ def _sections(y: Tensor, plan: Plan) -> Tensor:
     return torch.stack((top, torch.maximum(top, bottom)), dim=1)
 
 
+def _accumulate(signal: Tensor, plan: Plan) -> Tensor:
+    """Difference array along the rows of all ink, `fineness` * 256 for a pixel wholly covered. Shape: (B, W, H + 2)."""
+    total = plan.still.repeat(len(signal), 1, 1)
+    if plan.spans:
+        ends = _sections(_ordinates(signal, plan), plan).clamp_(0, plan.frame.height).mul_(_STEPS)
+        ends = ends.round_().to(torch.int32)
+        cell = ((ends >> 8) + plan.cell).flatten(1)
+        part = ends.bitwise_and_(_STEPS - 1).mul_(plan.sign)
+        pages = total.flatten(1)
+        pages[:, 1:].scatter_add_(1, cell, part.flatten(1))
+        pages.scatter_add_(1, cell, (plan.sign * _STEPS - part).flatten(1))
+    return total
+
+
+def _settle(total: Tensor, plan: Plan) -> Tensor:
+    """Sum a difference array up to ink in [0, FULL]. Shape: (B, w, H + 2) -> int32 (B, H, w)."""
+    total = torch.cumsum(total, 2, dtype=torch.int32)
+    total.bitwise_right_shift_(plan.fineness.bit_length() - 1).clamp_(max=FULL)
+    return total[:, :, : plan.frame.height].transpose(1, 2).contiguous()
+
+
 def ink(signal: Tensor, plan: Plan) -> Tensor:
     """Share of every pixel that is covered by ink: traces, labels and calibration pulses.
 
@@ -191,24 +219,14 @@ def ink(signal: Tensor, plan: Plan) -> Tensor:
     Returns:
         int32 in [0, FULL]. Shape: (B, H, W).
     """
-    height, width = plan.frame.height, plan.frame.width
-    total = plan.still.repeat(len(signal), 1, 1)
-    if plan.spans:
-        ends = _sections(_ordinates(signal, plan), plan).clamp_(0, height).mul_(_STEPS).round_().to(torch.int32)
-        row, part = ends >> 8, ends & (_STEPS - 1)
-        pages = torch.arange(len(signal), device=signal.device).view(-1, 1, 1) * (width * (height + 2))
-        cell = row + (plan.cell + pages)  # (B, 2, M)
-        sign = torch.tensor([[1], [-1]], dtype=torch.int32, device=signal.device)
-        flat = total.view(-1)
-        flat.scatter_add_(0, cell.view(-1), ((_STEPS - part) * sign).view(-1))
-        flat.scatter_add_(0, cell.view(-1) + 1, (part * sign).view(-1))
-    total = torch.cumsum(total, 2, dtype=torch.int32)[:, :, :height]
-    shift = plan.fineness.bit_length() - 1
-    total = total.add_(plan.fineness // 2).bitwise_right_shift_(shift).clamp_(max=FULL)
-    return total.transpose(1, 2).contiguous()
+    return _settle(_accumulate(signal, plan), plan)
 
 
-def clean(ink: Tensor, plan: Plan, out: Tensor) -> None:
-    """Colour a page that has not aged: ink over paper, into `out`. Shapes: (B, H, W) -> uint8 (B, 3, H, W)."""
-    colour = plan.contrast * ink.unsqueeze(1)
-    out.copy_(colour.add_(plan.paper).bitwise_right_shift_(8))
+def clean(signal: Tensor, plan: Plan, out: Tensor) -> None:
+    """Draw pages that have not aged into `out`, in bands of columns that fit the cache. Shape: uint8 (B, 3, H, W)."""
+    total, (height, width) = _accumulate(signal, plan), out.shape[2:]
+    step = max(64, _BAND // (len(signal) * height)) if signal.device.type == "cpu" else width
+    for start in range(0, width, step):
+        band = slice(start, start + step)
+        colour = plan.contrast[:, :, band] * _settle(total[:, band], plan).unsqueeze(1)
+        out[..., band].copy_(colour.add_(plan.paper[:, :, band]).bitwise_right_shift_(8))
