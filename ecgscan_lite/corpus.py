@@ -263,7 +263,7 @@ def _read_info(path: Path) -> dict[str, Any]:
         valid = valid and all(shard["bytes"] >= 0 and isinstance(shard["sha256"], str) for shard in info["shards"])
     except OSError:
         raise CorpusError(f"{path}: no finished corpus (no {INFO_FILE}); make one with `ecgscan prepare`") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # deeply nested JSON
         valid = False
     if not valid:
         raise CorpusError(f"{path}: {INFO_FILE} is damaged; delete the folder and prepare it again")

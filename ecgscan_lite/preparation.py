@@ -286,6 +286,6 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
 def _read_json(file: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # deeply nested JSON
         return None
     return content if isinstance(content, dict) else None

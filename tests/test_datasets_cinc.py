@@ -1,0 +1,93 @@
+"""The collections of the CinC Challenges against their headers, read the plain way."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import wfdb
+
+from ecgscan_lite.datasets import open_dataset
+from ecgscan_lite.datasets.cinc import CinC, assign_split
+from ecgscan_lite.statements import STATEMENTS
+
+NUMBER = {"cpsc2018": 100, "georgia": 10, "ningbo": 10}
+
+
+@pytest.mark.parametrize("name", NUMBER)
+@pytest.mark.parametrize("below", [True, False])
+def test_a_collection_is_found_in_its_folder_or_above(cinc_root: Path, name: str, below: bool) -> None:
+    dataset = open_dataset(name, cinc_root / name if below else cinc_root)
+    assert (dataset.name, len(dataset)) == (name, NUMBER[name])
+    assert dataset.record_ids == sorted(path.stem for path in (cinc_root / name).glob("*.hea"))
+    record = dataset[-1]
+    assert (record.fs, record.record_id, record.patient_id) == (500, dataset.record_ids[-1], dataset.record_ids[-1])
+    assert open_dataset(name, cinc_root, fs=100)[0].fs == 100
+
+
+def test_cpsc2018_has_its_nine_classes(cinc_root: Path) -> None:
+    codes = {"Normal": "NORM", "AF": "AFIB", "I-AVB": "1AVB", "LBBB": "CLBBB", "RBBB": "CRBBB", "PAC": "PAC",
+             "PVC": "PVC", "STD": "STD_", "STE": "STE_"}  # fmt: skip
+    dataset = open_dataset("cpsc2018", cinc_root)
+    for record in dataset:
+        comments = wfdb.rdheader(str(cinc_root / "cpsc2018" / record.record_id)).comments
+        diagnoses = next(comment for comment in comments if comment.startswith("Dx")).split(": ")[1].split(",")
+        assert record.statements == {codes[diagnosis]: 100.0 for diagnosis in diagnoses}
+        assert set(record.statements) <= set(dataset.statement_names) == set(codes.values())
+
+
+@pytest.mark.parametrize("name", ["georgia", "ningbo"])
+def test_snomed_diagnoses_are_mapped_where_they_mean_the_same(cinc_root: Path, name: str) -> None:
+    dataset = open_dataset(name, cinc_root)
+    assert set(dataset.statement_names) <= set(STATEMENTS)
+    found = {record.record_id: record for record in dataset}
+    assert all(set(record.statements) <= set(dataset.statement_names) for record in found.values())
+    if name == "georgia":
+        record = found["E07500"]  # 67741000119109,426177001: left atrial enlargement, sinus bradycardia
+        assert (record.statements, record.age, record.sex) == ({"LAO/LAE": 100.0, "SBRAD": 100.0}, 78.0, "male")
+        assert found["E07501"].statements == {"STACH": 100.0}  # 253352002, left atrial abnormality, has no SCP code
+
+
+def test_normal_of_cpsc2018_in_snomed_is_normal(cinc_root: Path, tmp_path: Path) -> None:
+    for suffix in (".hea", ".mat"):
+        shutil.copy(cinc_root / f"cpsc2018/A0001{suffix}", tmp_path)
+    header = tmp_path / "A0001.hea"
+    header.write_text(header.read_text().replace("RBBB", "426783006"))
+    assert CinC(tmp_path, "cpsc2018")[0].statements == {"NORM": 100.0}
+    assert CinC(tmp_path, "georgia")[0].statements == {"SR": 100.0}
+
+
+def test_splits_depend_on_the_name_alone_and_cover_all(cinc_root: Path) -> None:
+    parts = {split: open_dataset("cpsc2018", cinc_root, split).record_ids for split in ("train", "val", "test")}
+    whole = open_dataset("cpsc2018", cinc_root)
+    assert sorted(name for names in parts.values() for name in names) == whole.record_ids
+    assert not whole.folds.any()
+    names = [f"A{number:04d}" for number in range(1, 6878)]
+    shares = {split: sum(assign_split(name) == split for name in names) / len(names) for split in parts}
+    assert shares["train"] == pytest.approx(0.8, abs=0.02)
+    assert shares["val"] == pytest.approx(0.1, abs=0.015)
+    for name in names[:50]:
+        bucket = int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) % 10
+        assert assign_split(name) == ("train" if bucket < 8 else ("val", "test")[bucket - 8])
+
+
+def test_records_in_a_tree_of_folders(cinc_root: Path, tmp_path: Path) -> None:
+    for name in ("E07500", "E07501"):
+        (tmp_path / "georgia" / name[-1]).mkdir(parents=True)
+        for suffix in (".hea", ".mat"):
+            shutil.copy(cinc_root / f"georgia/{name}{suffix}", tmp_path / "georgia" / name[-1])
+    dataset = pickle.loads(pickle.dumps(CinC(tmp_path, "georgia")))
+    assert [record.record_id for record in dataset] == ["E07500", "E07501"]
+
+
+def test_no_records_are_refused(tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(ValueError, match="no records"):
+            open_dataset("georgia", root)
+    with pytest.raises(ValueError, match="cpsc2018, georgia, ningbo, csn"):
+        CinC(tmp_path, "other")
+    with pytest.raises(ValueError, match="needs a root"):
+        open_dataset("csn")
