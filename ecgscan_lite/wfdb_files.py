@@ -28,6 +28,7 @@ MIN_FS, MAX_FS = 10.0, 100_000.0
 MAX_VALUES = 1 << 25  # 93 minutes of 12 leads at 500 Hz; a quarter of a gigabyte once wfdb has widened them
 MAX_CHANNELS = 256
 MAX_HEADER_BYTES = 1 << 20
+LARGEST_NUMBER = 1 << 62
 MAX_LINE = 1024  # the header grammar of wfdb takes quadratic time on a long word
 SATURATED_RUN = 3
 UNCALIBRATED_GAIN = 200.0  # the default of the standard
@@ -187,17 +188,21 @@ def _parse_signal_line(line: str) -> _Channel:
     match = rx_signal.match(line.encode("ascii", "ignore").decode())
     if match is None:
         raise RecordError(f"not a WFDB header: it has the line {line[:60]!r}")
-    number = {key: int(match[key] or 0) for key in ("skew", "byte_offset", "adc_res", "adc_zero")}
     # wfdb drops every character outside ASCII, and would take µV for V
     unit = re.sub(r"^-?\d*\.?\d*(e[+-]?\d+)?(\(-?\d*\))?/?", "", " ".join(fields[2:3]))
     try:
-        gain, baseline = float(match["adc_gain"] or 0), int(match["baseline"] or number["adc_zero"])
+        number = {key: int(match[key] or 0) for key in ("skew", "byte_offset", "adc_res", "adc_zero")}
+        number["per_frame"] = int(match["samps_per_frame"] or 1)
+        number["baseline"] = int(match["baseline"] or number["adc_zero"])
+        gain = float(match["adc_gain"] or 0)
     except ValueError:
-        raise RecordError(f"gain {fields[2][:40]!r} is not a number") from None
+        raise RecordError(f"not a WFDB header: a number is malformed in {line[:60]!r}") from None
+    if max(map(abs, number.values())) > LARGEST_NUMBER:
+        raise RecordError(f"not a WFDB header: a number is absurd in {line[:60]!r}")
     return _Channel(
-        file=match["file_name"], fmt=match["fmt"], per_frame=int(match["samps_per_frame"] or 1), skew=number["skew"],
-        offset=number["byte_offset"], gain=gain, baseline=baseline, unit=unit or "mV", bits=number["adc_res"],
-        zero=number["adc_zero"], name=match["sig_name"],
+        file=match["file_name"], fmt=match["fmt"], per_frame=number["per_frame"], skew=number["skew"],
+        offset=number["byte_offset"], gain=gain, baseline=number["baseline"], unit=unit or "mV",
+        bits=number["adc_res"], zero=number["adc_zero"], name=match["sig_name"],
     )  # fmt: skip
 
 

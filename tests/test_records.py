@@ -383,6 +383,11 @@ def test_absurd_rates_to_resample_to_are_refused(tmp_path: Path, digital: np.nda
      (lambda h: h.replace("1000/mV", "1000/mmHg"), "unit"),
      (lambda h: h.replace("1000/mV", "nan/mV"), "unit"),
      (lambda h: h.replace("1000/mV", "1e-300/mV"), "amplitudes"),
+     (lambda h: h.replace("1000/mV 16", "1000/mV 16-", 1), "malformed"),
+     (lambda h: h.replace("1000/mV 16 0", "1000/mV 16 -", 1), "malformed"),
+     (lambda h: h.replace("1000/mV", "e5/mV"), "malformed"),
+     (lambda h: h.replace("1000/mV", f"1000({'9' * 900})/mV"), "absurd"),
+     (lambda h: h.replace("1000/mV 16 0", f"1000/mV 16 -{'9' * 400}"), "absurd"),
      (lambda h: h.replace(" V6", " V5"), "more than once"),
      (lambda h: h.replace(" V6", " v1"), "more than once"),
      (lambda h: h.replace(" V6", " V7"), "V6 absent"),
@@ -443,13 +448,32 @@ def test_a_damaged_header_gives_a_record_or_a_refusal(
 
 
 TOKENS = [
-    *("rec", "12", "100", str(T), "rec.dat", "16", "1000/mV", "0", "-1", "nan", "1e400", "9" * 30, "/", "..", "x", "+"),
+    *(
+        "rec",
+        "12",
+        "100",
+        str(T),
+        "rec.dat",
+        "16",
+        "1000/mV",
+        "0",
+        "-1",
+        "-",
+        "16-",
+        "nan",
+        "1e400",
+        "9" * 30,
+        "/",
+        "..",
+        "x",
+        "+",
+    ),
     *(":", "(", "I", "V6", "~", "µV", "\x85", "\u2028", "#", "16x3", "16:4", "212", "310", "8", "\n", ""),
 ]
 
 
 @settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(edits=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(TOKENS)), min_size=1, max_size=5))
+@given(edits=st.lists(st.tuples(st.integers(0, 120), st.sampled_from(TOKENS)), min_size=1, max_size=5))
 def test_a_header_with_other_words_gives_a_record_or_a_refusal(tmp_path: Path, edits: list[tuple[int, str]]) -> None:
     header = write(tmp_path, np.arange(12 * T).reshape(12, T)).with_suffix(".hea")
     words = header.read_text(encoding="utf-8").replace("\n", " \n ").split(" ")
