@@ -38,7 +38,8 @@ def render(
 
     Args:
         signal: millivolts in the order of `ecgscan_lite.LEADS`; NaN samples are gaps. What is longer than the page is
-            cut, what is shorter leaves it blank. numpy, or torch on the device that shall draw. Shape: (12, T) or (B, 12, T).
+            cut, what is shorter leaves it blank. numpy, or torch on the device that shall draw.
+            Shape: (12, T) or (B, 12, T).
         fs: sampling rate, Hz.
         layout: one of `LAYOUTS`, placed as large as it fits, centred.
         size: height and width of the image, pixels.

@@ -108,8 +108,10 @@ class Aged:
     def develop(self, ink: Tensor, plan: Plan, pages: slice, out: Tensor) -> None:
         """Turn the ink of these pages into aged colour. Shapes: (n, H, W) in [0, FULL] -> uint8 (n, 3, H, W)."""
         n, height, width = ink.shape
-        weights = _blur_weights(self.draws["blur_mm"][pages, 0] * plan.frame.px_per_mm, ink.device)
-        grid = self.geometry.sampling_grid(pages, height, width, weights.shape[1] - 1, ink.device)
+        # The widest kernel of all pages there could be: another page in the batch must not change this one's.
+        reach = int(np.ceil(2.5 * max(self.ageing.blur_mm) * plan.frame.px_per_mm))
+        weights = _blur_weights(self.draws["blur_mm"][pages, 0] * plan.frame.px_per_mm, reach, ink.device)
+        grid = self.geometry.sampling_grid(pages, height, width, reach, ink.device)
         planes = F.grid_sample(_densities(ink, plan), grid, padding_mode="zeros", align_corners=False)
         planes = _blur(planes.round_().to(torch.int16), weights).to(torch.float32)
         matrix, behind = self._colours(plan, pages, ink.device)
@@ -156,9 +158,8 @@ def _densities(ink: Tensor, plan: Plan) -> Tensor:
     return planes
 
 
-def _blur_weights(sigma: np.ndarray, device: torch.device) -> Tensor:
+def _blur_weights(sigma: np.ndarray, reach: int, device: torch.device) -> Tensor:
     """Half of a Gaussian kernel a page, from its centre on, in 1/128. Shape: (n,) pixels -> int16 (n, reach + 1)."""
-    reach = int(np.ceil(2.5 * sigma.max(initial=0.0)))
     taps = np.exp(-0.5 * (np.arange(reach + 1) / np.maximum(sigma, 1e-3)[:, None]) ** 2)
     side = np.round(128 * taps[:, 1:] / (2 * taps.sum(1, keepdims=True) - taps[:, :1]))
     return torch.from_numpy(np.column_stack((128 - 2 * side.sum(1), side))).to(device=device, dtype=torch.int16)

@@ -21,8 +21,8 @@ class Geometry:
         return moved[:, :2] / moved[:, 2:]
 
     def inside(self, x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
-        """Which points of the flat page lie within the image. Shapes: (B, L, T) each -> bool (B, L, T)."""
-        m = torch.from_numpy(self.forward).to(device=x.device, dtype=torch.float32)[:, :, :, None, None]
+        """Which points of the flat page lie within the image. Shapes: (n,), (B, n) -> bool (B, n)."""
+        m = torch.from_numpy(self.forward).to(device=x.device, dtype=torch.float32)[..., None]
         u, v, w = (m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(3))
         return (w > 0) & (u >= 0) & (u <= width * w) & (v >= 0) & (v <= height * w)
 

@@ -62,17 +62,24 @@ class Page:
     @cached_property
     def visible(self) -> Tensor:
         """Which samples the page shows: on its layout, not missing, within paper and image. Shape: bool (B, 12, T)."""
-        plan, frame = self.plan, self.plan.frame
-        visible = self.signal.isfinite() & plan.shown
-        for span in plan.spans:
-            part = slice(span.first, span.last + 1)
-            y = span.zero - plan.gain * self.signal[:, span.lead, part]
-            within = (y >= 0) & (y <= frame.height)
-            if self.geometry is not None:
-                x = torch.arange(span.first, span.last + 1, device=y.device) * span.step + span.x0
-                within &= self.geometry.inside(x.expand_as(y)[:, None], y[:, None], frame.height, frame.width)[:, 0]
-            visible[:, span.lead, part] &= within
+        visible = torch.zeros_like(self.signal, dtype=torch.bool)
+        for span, drawn in zip(self.plan.spans, self._drawn, strict=True):
+            visible[:, span.lead, span.first : span.last + 1] |= drawn
         return visible
+
+    @cached_property
+    def _drawn(self) -> list[Tensor]:
+        """For each span which of its samples are drawn within paper and image. Shape: bool (B, n) each."""
+        return [self._within(span) for span in self.plan.spans]
+
+    def _within(self, span: Span) -> Tensor:
+        frame = self.plan.frame
+        y = span.zero - self.plan.gain * self.signal[:, span.lead, span.first : span.last + 1]
+        within = (y >= 0) & (y <= frame.height)  # a missing sample's NaN is neither
+        if self.geometry is None:
+            return within
+        x = torch.arange(span.first, span.last + 1, device=y.device) * span.step + span.x0
+        return within & self.geometry.inside(x, y, frame.height, frame.width)
 
     @cached_property
     def traces(self) -> list[list[Trace]]:
@@ -106,16 +113,19 @@ class Page:
         ]
 
     @cached_property
-    def _host(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.signal.double().cpu().numpy(), self.visible.cpu().numpy()
+    def _host(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        return self.signal.double().cpu().numpy(), [drawn.cpu().numpy() for drawn in self._drawn]
 
     def _strips(self, page: int) -> list[list[Trace]]:
         """The traces of each strip of one page."""
-        return [self._runs(page, span) for span in self.plan.spans]
+        signal, drawn = self._host
+        return [
+            self._runs(page, span, signal[page, span.lead], mask[page])
+            for span, mask in zip(self.plan.spans, drawn, strict=True)
+        ]
 
-    def _runs(self, page: int, span: Span) -> list[Trace]:
-        signal, visible = (array[page, span.lead] for array in self._host)
-        edges = np.flatnonzero(np.diff(visible[span.first : span.last + 1], prepend=False, append=False)) + span.first
+    def _runs(self, page: int, span: Span, signal: np.ndarray, drawn: np.ndarray) -> list[Trace]:
+        edges = np.flatnonzero(np.diff(drawn, prepend=False, append=False)) + span.first
         traces = []
         for first, stop in edges.reshape(-1, 2):
             x = span.x0 + np.arange(first, stop) * span.step

@@ -57,7 +57,6 @@ class Plan:
     style: Paper
     spans: tuple[Span, ...]
     used: int
-    shown: Tensor
     gain: float
     radius: float
     fineness: int
@@ -124,9 +123,6 @@ def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.de
     step = frame.layout.speed * scale / fs
     fineness = _fineness(radius, step)
     used = max((span.last + 1 for span in spans), default=0)
-    shown = np.zeros((len(LEADS), n_samples), dtype=bool)
-    for span in spans:
-        shown[span.lead, span.first : span.last + 1] = True
     parts = [_subcolumns(span, radius, fineness, used) for span in spans]
     index, fraction, zero, columns = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     reach = int(radius * fineness) + 1
