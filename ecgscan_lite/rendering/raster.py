@@ -140,7 +140,7 @@ def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.de
         return torch.from_numpy(np.ascontiguousarray(array)).to(device=device, dtype=dtype)
 
     return Plan(
-        frame, style, spans, used, put(shown, torch.bool), frame.layout.gain * scale, radius, fineness,
+        frame, style, spans, used, frame.layout.gain * scale, radius, fineness,
         index=put(index.reshape(-1), torch.int64), fraction=put(fraction, torch.float32), zero=put(zero, torch.float32),
         cell=put(np.clip(columns, 0, width - 1)[reach:-reach] * (height + 2), torch.int64),
         sign=torch.tensor([[1], [-1]], dtype=torch.int32, device=device),
