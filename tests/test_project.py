@@ -106,3 +106,23 @@ def test_no_tracked_text_names_a_package_registry() -> None:
     registry = re.compile(r"pypi\.org|python[h]osted")
     texts = {name: (ROOT / name).read_bytes() for name in tracked.splitlines() if (ROOT / name).is_file()}
     assert not [name for name, text in texts.items() if registry.search(text.decode("utf-8", "ignore"))]
+
+
+def test_readme_lists_the_commands_that_there_are() -> None:
+    from typer.main import get_command
+
+    from ecgscan_lite.cli import app
+
+    rows = re.findall(r"^\| `ecgscan (\w+)", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE)
+    assert sorted(rows) == sorted(get_command(app).commands)
+
+
+def test_readme_example_of_the_library_runs_and_gives_the_shapes_it_names() -> None:
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
+    names: dict = {}
+    exec(example, names)
+    model, image = names["model"], names["page"].image
+    assert tuple(image.shape[:2]) == (1, 3)
+    assert model.embed_images(image).shape == (1, model.towers.embedding_dim)
+    assert list(model.zero_shot(image, ["NORM", "AFIB", "LVH"]).columns) == ["NORM", "AFIB", "LVH"]
+    assert model.reconstruct(image).shape == (1, 12, 1000)
