@@ -118,6 +118,12 @@ def test_a_gain_of_zero_stands_for_200_and_is_said(tmp_path: Path, digital: np.n
     assert record.issues == ("I: uncalibrated",)
 
 
+def test_a_baseline_that_is_absent_is_the_converters_zero(tmp_path: Path, digital: np.ndarray) -> None:
+    path = write(tmp_path, digital, gain="1000/mV", rest="16 77 0 0 0")
+    np.testing.assert_allclose(read_record(path).signal, (digital - 77) / 1000, rtol=1e-6)
+    np.testing.assert_allclose(read_record(path).signal, by_wfdb(path)[0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("fmt", ["16", "24", "32", "80", "212"])
 def test_other_formats_equal_wfdb(tmp_path: Path, rng: np.random.Generator, fmt: str) -> None:
     signal = np.cumsum(rng.normal(0, 0.01, (T, 12)), axis=0)
