@@ -154,7 +154,7 @@ def _densities(ink: Tensor, plan: Plan) -> Tensor:
     planes = torch.empty(len(ink), 3, *ink.shape[1:], device=ink.device)
     planes[:, 0] = _WHOLE
     torch.mul(ink, _WHOLE / FULL, out=planes[:, 2])
-    torch.mul(_WHOLE - planes[:, 2], plan.grid / FULL, out=planes[:, 1])
+    torch.mul(_WHOLE - planes[:, 2], plan.grid, out=planes[:, 1])
     return planes
 
 

@@ -6,7 +6,7 @@ The stroke of a round pen of radius r along the graph of y(x) has at abscissa x 
 
 an interval because y is continuous. Each pixel column is cut into K sub-columns; in each the section is found from y on
 the same fine grid, and its exact coverage of all rows enters as four entries of a difference array along the rows: an
-end at e = k + f (k integer) covers the rows before k, and f of row k. Ends are rounded to 1/256 pixel and summed in
+end at e = k + f (k integer) covers the rows before k, and f of row k. Ends are rounded to 1/128 pixel and summed in
 integers, so the ink is the same on every device, alone or in a batch. Cost: O(W K + H W) a page.
 """
 
@@ -24,8 +24,8 @@ from ecgscan_lite.leads import LEADS
 from ecgscan_lite.rendering.layout import Frame
 from ecgscan_lite.rendering.paper import Paper, grid_density, still_ink
 
-FULL = 256  # ink and grid densities are integers, FULL means a pixel wholly covered
-_STEPS = 256  # positions of a section's end within a pixel
+FULL = 128  # ink is counted in 1/128 of a pixel: times a difference of colours it still fits int16
+_BITS = 7
 _FAR = 1.0e6  # further from the page than any trace is drawn, pixels or mV
 _FINEST = 64  # sub-columns of a pixel, at most
 _BAND = 1 << 19  # pixels of a CPU's dense steps at a time
@@ -50,7 +50,7 @@ class Plan:
     Shapes: M sub-columns over all strips. `index`: (3 * M,) samples before, after and nearest each sub-column, in the
     flattened (12, T + 1) signal whose last sample is missing; `fraction`, `zero`: (M,); `cell`: (M - 2 * reach,), where
     the column of a sub-column starts in the accumulator; `still`: (W, H + 2), difference array of labels and pulses;
-    `paper`, `contrast`: (3, H, W) int32; `grid`: (H, W) float32 in [0, FULL].
+    `paper` (times FULL, plus a half), `contrast`: (3, H, W) int16; `grid`: (H, W) float32 in [0, 1].
     """
 
     frame: Frame
@@ -126,13 +126,13 @@ def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.de
     parts = [_subcolumns(span, radius, fineness, used) for span in spans]
     index, fraction, zero, columns = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     reach = int(radius * fineness) + 1
-    grid = np.round(grid_density(frame, style) * FULL)
+    grid = grid_density(frame, style)
     paper_rgb, grid_rgb, ink_rgb = (
         np.array(c, dtype=np.float64)[:, None, None] for c in (style.paper, style.grid, style.ink)
     )
-    paper = np.round(paper_rgb + (grid_rgb - paper_rgb) * grid / FULL)
+    paper = np.round(paper_rgb + (grid_rgb - paper_rgb) * grid)
     still = np.zeros((width, height + 2))
-    still[:, :height] = np.round(still_ink(frame, style).T * _STEPS) * fineness
+    still[:, :height] = np.round(still_ink(frame, style).T * FULL) * fineness
     # Half a unit more in all rows, so that the shift at the end rounds to nearest.
     still = np.diff(still + fineness // 2, axis=1, prepend=0.0)
 
@@ -144,8 +144,8 @@ def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.de
         index=put(index.reshape(-1), torch.int64), fraction=put(fraction, torch.float32), zero=put(zero, torch.float32),
         cell=put(np.clip(columns, 0, width - 1)[reach:-reach] * (height + 2), torch.int64),
         sign=torch.tensor([[1], [-1]], dtype=torch.int32, device=device),
-        still=put(still, torch.int32), paper=put(paper * 256 + 128, torch.int32),
-        contrast=put(ink_rgb - paper, torch.int32), grid=put(grid, torch.float32),
+        still=put(still, torch.int32), paper=put(paper * FULL + FULL / 2, torch.int16),
+        contrast=put(ink_rgb - paper, torch.int16), grid=put(grid, torch.float32),
     )  # fmt: skip
 
 
@@ -186,24 +186,25 @@ def _sections(z: Tensor, plan: Plan) -> Tensor:
 
 
 def _accumulate(signal: Tensor, plan: Plan) -> Tensor:
-    """Difference array along the rows of all ink, `fineness` * 256 for a pixel wholly covered. Shape: (B, W, H + 2)."""
+    """Difference array along the rows of all ink; a pixel wholly covered is `fineness` * FULL. Shape: (B, W, H + 2)."""
     total = plan.still.repeat(len(signal), 1, 1)
     if plan.spans:
-        ends = _sections(_ordinates(signal, plan), plan).clamp_(0, plan.frame.height).mul_(_STEPS)
+        ends = _sections(_ordinates(signal, plan), plan).clamp_(0, plan.frame.height).mul_(FULL)
         ends = ends.round_().to(torch.int32)
-        cell = ((ends >> 8) + plan.cell).flatten(1)
-        part = ends.bitwise_and_(_STEPS - 1).mul_(plan.sign)
+        cell = ((ends >> _BITS) + plan.cell).flatten(1)
+        part = ends.bitwise_and_(FULL - 1).mul_(plan.sign)
         pages = total.flatten(1)
         pages[:, 1:].scatter_add_(1, cell, part.flatten(1))
-        pages.scatter_add_(1, cell, (plan.sign * _STEPS - part).flatten(1))
+        pages.scatter_add_(1, cell, (plan.sign * FULL - part).flatten(1))
     return total
 
 
 def _settle(total: Tensor, plan: Plan) -> Tensor:
-    """Sum a difference array up to ink in [0, FULL]. Shape: (B, w, H + 2) -> int32 (B, H, w)."""
+    """Sum a difference array up to ink in [0, FULL]. Shape: (B, w, H + 2) -> int16 (B, H, w)."""
     total = torch.cumsum(total, 2, dtype=torch.int32)
     total.bitwise_right_shift_(plan.fineness.bit_length() - 1).clamp_(max=FULL)
-    return total[:, :, : plan.frame.height].transpose(1, 2).contiguous()
+    ink = torch.empty(len(total), plan.frame.height, total.shape[1], dtype=torch.int16, device=total.device)
+    return ink.copy_(total[:, :, : plan.frame.height].transpose(1, 2))
 
 
 def ink(signal: Tensor, plan: Plan) -> Tensor:
@@ -213,7 +214,7 @@ def ink(signal: Tensor, plan: Plan) -> Tensor:
         signal: float32 millivolts, NaN where samples are missing. Shape: (B, 12, T).
 
     Returns:
-        int32 in [0, FULL]. Shape: (B, H, W).
+        int16 in [0, FULL]. Shape: (B, H, W).
     """
     return _settle(_accumulate(signal, plan), plan)
 
@@ -225,4 +226,4 @@ def clean(signal: Tensor, plan: Plan, out: Tensor) -> None:
     for start in range(0, width, step):
         band = slice(start, start + step)
         colour = plan.contrast[:, :, band] * _settle(total[:, band], plan).unsqueeze(1)
-        out[..., band].copy_(colour.add_(plan.paper[:, :, band]).bitwise_right_shift_(8))
+        out[..., band].copy_(colour.add_(plan.paper[:, :, band]).bitwise_right_shift_(_BITS))
