@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation
 from ecgscan_lite.leads import LEADS
 from ecgscan_lite.rendering import LAYOUTS, Page, render
 from ecgscan_lite.rendering.paper import line_coverage
+from ecgscan_lite.rendering.randomness import pixel_noise
 
 SIZES = [(160, 224), (336, 336), (1700, 2200)]
 
@@ -348,3 +349,14 @@ def test_devices_agree() -> None:
             render(signal.to(d), 100, size=(336, 336), ageing=ageing).image.cpu().int() for d in ("cpu", "cuda")
         )
         assert (here - there).abs().max() <= 1
+
+
+def test_noise_is_normal_white_and_its_own_for_every_seed() -> None:
+    noise = pixel_noise(np.array([1, 2], dtype=np.uint64), 600, 500, torch.device("cpu")).double()
+    assert noise.mean().abs() < 0.01
+    assert noise.std() == pytest.approx(1.0, abs=0.01)
+    assert (noise**4).mean() == pytest.approx(2.7, abs=0.05)  # four uniform terms: 3 - 1.2 / 4
+    spectrum = torch.fft.fft2(noise).abs().square() / noise[0].numel()
+    assert spectrum.max() < 25  # white noise: exponential with mean 1; 25 is beyond what 600 000 draws reach
+    assert (noise[0] * noise[1]).mean().abs() < 0.01
+    assert (noise[:, 1:] * noise[:, :-1]).mean().abs() < 0.01

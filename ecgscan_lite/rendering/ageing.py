@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecgscan_lite.rendering.geometry import Geometry, about_centre
+from ecgscan_lite.rendering.geometry import Geometry, about_centre, paper_share
 from ecgscan_lite.rendering.randomness import pixel_noise, uniforms
 from ecgscan_lite.rendering.raster import FULL, Plan
 
@@ -112,8 +112,11 @@ class Aged:
         reach = int(np.ceil(2.5 * max(self.ageing.blur_mm) * plan.frame.px_per_mm))
         weights = _blur_weights(self.draws["blur_mm"][pages, 0] * plan.frame.px_per_mm, reach, ink.device)
         grid = self.geometry.sampling_grid(pages, height, width, reach, ink.device)
-        planes = F.grid_sample(_densities(ink, plan), grid, padding_mode="zeros", align_corners=False)
-        planes = _blur(planes.round_().to(torch.int16), weights).to(torch.float32)
+        planes = torch.empty(n, 3, *grid.shape[2:], dtype=torch.int16, device=ink.device)
+        planes[:, 0] = paper_share(grid, height, width).mul_(_WHOLE).round_()
+        marks = F.grid_sample(_densities(ink, plan), grid.permute(0, 2, 3, 1), align_corners=False)
+        planes[:, 1:] = marks.round_()
+        planes = _blur(planes, weights).to(torch.float32)
         matrix, behind = self._colours(plan, pages, ink.device)
         colour = torch.baddbmm(behind, matrix, planes.view(n, 3, -1)).view(n, 3, height, width)
         colour.mul_(self._light(pages, height, width, ink.device) / _WHOLE)
@@ -150,11 +153,10 @@ class Aged:
 
 
 def _densities(ink: Tensor, plan: Plan) -> Tensor:
-    """Paper, grid not hidden by ink, and ink, each in [0, 255]. Shape: (n, H, W) -> float32 (n, 3, H, W)."""
-    planes = torch.empty(len(ink), 3, *ink.shape[1:], device=ink.device)
-    planes[:, 0] = _WHOLE
-    torch.mul(ink, _WHOLE / FULL, out=planes[:, 2])
-    torch.mul(_WHOLE - planes[:, 2], plan.grid, out=planes[:, 1])
+    """Grid not hidden by ink, and ink, each in [0, 255]. Shape: (n, H, W) -> float32 (n, 2, H, W)."""
+    planes = torch.empty(len(ink), 2, *ink.shape[1:], device=ink.device)
+    torch.mul(ink, _WHOLE / FULL, out=planes[:, 1])
+    torch.mul(_WHOLE - planes[:, 1], plan.grid, out=planes[:, 0])
     return planes
 
 

@@ -27,19 +27,26 @@ class Geometry:
         return (w > 0) & (u >= 0) & (u <= width * w) & (v >= 0) & (v <= height * w)
 
     def sampling_grid(self, pages: slice, height: int, width: int, margin: int, device: torch.device) -> Tensor:
-        """For each pixel's centre the place on the flat page that it shows, as `grid_sample` wants it, in [-1, 1].
+        """For each pixel's centre the place (x, y) on the flat page that it shows, [-1, 1] from edge to edge.
 
-        Shape: (n, H + 2 * margin, W + 2 * margin, 2); the margin lies around the image.
+        Shape: (n, 2, H + 2 * margin, W + 2 * margin); the margin lies around the image.
         """
         to_unit = np.array([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
         m = torch.from_numpy(to_unit @ np.linalg.inv(self.forward[pages])).to(device=device, dtype=torch.float32)
         x = (torch.arange(-margin, width + margin, device=device) + 0.5).view(1, 1, 1, -1)
         y = (torch.arange(-margin, height + margin, device=device) + 0.5).view(1, 1, -1, 1)
         terms = m[:, :, 0, None, None] * x + (m[:, :, 1, None, None] * y + m[:, :, 2, None, None])  # (n, 3, H, W)
-        grid = torch.empty(*terms[:, 0].shape, 2, device=device)
-        torch.div(terms[:, 0], terms[:, 2], out=grid[..., 0])
-        torch.div(terms[:, 1], terms[:, 2], out=grid[..., 1])
-        return grid
+        return terms[:, :2] / terms[:, 2:]
+
+
+def paper_share(grid: Tensor, height: int, width: int) -> Tensor:
+    """Share of the page in each pixel of a sampling grid: what bilinear sampling of a page of ones would give.
+
+    Shape: (n, 2, h, w) -> (n, h, w).
+    """
+    half = torch.tensor([width / 2, height / 2], device=grid.device).view(2, 1, 1)
+    inside = (half + 0.5).sub(grid.abs().mul_(half)).clamp_(0, 1)
+    return inside[:, 0] * inside[:, 1]
 
 
 def about_centre(

@@ -44,7 +44,7 @@ def uniforms(seeds: np.ndarray, n: int) -> np.ndarray:
 def pixel_noise(seeds: np.ndarray, height: int, width: int, device: torch.device) -> Tensor:
     """Nearly normal noise of every pixel, mean 0, deviation 1: the sum of the four bytes of a hash of (seed, pixel).
 
-    The hash uses integer operations only, so every device agrees; its rounds are those of "triple32" and "lowbias32"
+    The hash uses integer operations only, so every device agrees; its rounds are modelled on "lowbias32"
     (C. Wellons, hash-prospector, 2018).
 
     Returns:
