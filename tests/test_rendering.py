@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import binary_dilation
 
 from ecgscan_lite.leads import LEADS
-from ecgscan_lite.rendering import LAYOUTS, Page, render
+from ecgscan_lite.rendering import LAYOUTS, Ageing, Page, Trace, render
 from ecgscan_lite.rendering.paper import line_coverage
 from ecgscan_lite.rendering.randomness import pixel_noise
 
@@ -94,7 +94,7 @@ def test_line_coverage_equals_fine_counting(origin: float, period: float, share:
     np.testing.assert_allclose(line_coverage(n, origin, period, share * period), counted, atol=4 / fine / period + 2e-3)
 
 
-def read_back(page: Page, fs: float, trace, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def read_back(page: Page, fs: float, trace: Trace, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Sample numbers and millivolts of a trace of a clean page, from its pixels alone."""
     scale = float(page.px_per_mm[number])
     millivolts = (trace.zero[:, 1] - trace.xy[:, 1]) / scale / 10
@@ -242,6 +242,35 @@ def test_a_lone_sample_is_a_dot_as_wide_as_the_pen() -> None:
     page, blank = (render(s, 100, "12x1", (1700, 2200)) for s in (signal, signal * np.nan))
     ink = (blank.image.int() - page.image.int())[0].sum(0) / (blank.image.int()[0] - 21).sum(0)
     assert float(ink.sum()) == pytest.approx(np.pi * page.plan.radius**2, rel=0.1)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3, 1.0, 5.0, 40.0])
+@pytest.mark.parametrize("size", [(100, 140), (160, 224), (205, 300), (900, 1200)])
+def test_a_straight_stroke_is_as_wide_as_the_pen_at_any_slope(size: tuple[int, int], slope: float) -> None:
+    t = np.arange(5000) / 500
+    signal = np.full((12, 5000), np.nan)
+    rise = 25 / 10 * slope * (t - 5)  # mV for a slope in mm per mm
+    signal[6] = np.where(np.abs(rise) + np.abs(t - 5) / 4 < 0.6, rise, np.nan)
+    page, blank = (render(s, 500, "12x1", size) for s in (signal, signal * np.nan))
+    ink = (blank.image.int() - page.image.int())[0, 0] / (blank.image.int()[0, 0] - page.plan.style.ink[0])
+    (trace,) = page.traces[0]
+    length = np.hypot(*(trace.xy[-1] - trace.xy[0]))
+    radius = page.plan.radius
+    assert float(ink.nan_to_num().sum()) == pytest.approx(2 * radius * length + np.pi * radius**2, rel=0.06)
+
+
+def test_each_movement_of_the_page_is_the_one_named() -> None:
+    still = {"signal": np.zeros((12, 1000)), "fs": 100, "size": (400, 600)}
+
+    def corner(**ranges: tuple[float, float]) -> np.ndarray:
+        return render(**still, ageing=Ageing(**ranges)).label_boxes[0][0].xyxy[:2]
+
+    (x, y), centre = corner(), np.array([300.0, 200.0])
+    np.testing.assert_allclose(corner(shift=(0.1, 0.1)), (x + 60, y + 40), atol=1e-3)
+    np.testing.assert_allclose(corner(scale=(0.5, 0.5)), (np.array([x, y]) + centre) / 2, atol=1e-3)
+    turned = render(**still, ageing=Ageing(rotation_deg=(3, 3))).traces[0][-1].zero
+    rise, run = turned[0, 1] - turned[-1, 1], turned[-1, 0] - turned[0, 0]
+    assert np.rad2deg(np.arctan2(rise, run)) == pytest.approx(3, abs=1e-3)  # counter-clockwise: the right end is up
 
 
 @pytest.mark.parametrize("ageing", [None, "scan", "photo"])
