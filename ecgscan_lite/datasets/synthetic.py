@@ -26,7 +26,7 @@ _WORDS = 1  # marks the random stream of a report, so that signals can be drawn 
 class Synthetic:
     """A data set of synthetic 12-lead ECGs of 10 s.
 
-    Record i of a split depends on the seed, the split and i alone: not on `n`, on the order of access or on the process.
+    Record i of a split depends on the seed, the split and i alone: not on `n`, the order of access or the process.
     Another sampling rate gives the same beats; only noise above half the lower rate is new.
 
     Args:
@@ -111,10 +111,10 @@ def draw_signal(
         What a reader would measure, and float32 millivolts of shape (12, T).
     """
     samples = round(rhythms.DURATION * fs)
-    heart = _heart_position(rng, patient)
+    tilt = _heart_position(rng, patient)
     leads = _lead_vectors(rng, patient)
     rhythm = rhythms.draw_rhythm(rng, patient)
-    atria, ventricles = hearts.conducted_beat(rng, patient, heart)
+    atria, ventricles = hearts.conducted_beat(rng, patient, tilt)
     ectopic = hearts.ectopic_beat(rng, patient)
     early_p = atria * np.array([1.0, 1.0, *rng.uniform(-0.6, 1.0, 3)])
     p, early_p = _seen(rng, atria, leads * dipole.ATRIAL_GAIN), _seen(rng, early_p, leads * dipole.ATRIAL_GAIN)
@@ -123,7 +123,7 @@ def draw_signal(
     waves = _beat_to_beat(rng, patient, rhythm, hearts.as_waves(kinds, rhythm.kinds))
     potentials = dipole.sum_of_waves(rhythm.onsets, waves, fs, samples)
     if rhythm.atrial:
-        moment = rhythms.atrial_dipole(rng, patient.rhythm, rhythm.atrial, fs, samples) @ heart.T
+        moment = rhythms.atrial_dipole(rng, patient.rhythm, rhythm.atrial, fs, samples) @ dipole.rotation(tilt).T
         potentials = potentials + moment @ (leads * dipole.ATRIAL_GAIN).T
     if patient.has("PACE"):
         potentials = potentials + _spikes(rng, rhythm, fs, samples)
@@ -133,11 +133,11 @@ def draw_signal(
 
 
 def _heart_position(rng: np.random.Generator, patient: Patient) -> np.ndarray:
-    """Rotation of the heart in the chest; with age its axis turns to the left. Shape: (3, 3)."""
+    """Angles, in radians about x, y, z, by which the heart is turned; with age, to the left. Shape: (3,)."""
     tilt = np.deg2rad(np.array([8.0, 18.0, 17.0])) * rng.standard_normal(3)
     tilt[1] -= np.deg2rad(0 if patient.has("NORM") else 11)
     tilt[2] -= np.deg2rad(0.45) * (patient.age - 48) * (not patient.has("LAFB", "PACE"))
-    return dipole.rotation(tilt)
+    return tilt
 
 
 def _lead_vectors(rng: np.random.Generator, patient: Patient) -> np.ndarray:

@@ -1,14 +1,14 @@
 """The waves of one beat for a patient's findings: rows of (centre s, width s, x, y, z mV) after the onset of the QRS.
 
-The sequences follow the activation of the ventricles: septum, free wall, base (Durrer et al., Circulation 41:899, 1970),
-and, for each finding, the change that its criteria name (Surawicz et al., Circulation 119:e235, 2009).
+The sequences follow the activation of the ventricles: septum, free wall, base (Durrer et al., Circulation 41:899,
+1970), and, for each finding, the change that its criteria name (Surawicz et al., Circulation 119:e235, 2009).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ecgscan_lite.datasets.cardiac_dipole import Waves
+from ecgscan_lite.datasets.cardiac_dipole import Waves, rotation
 from ecgscan_lite.datasets.synthetic_patients import Patient
 
 # Ventricular activation, times in ms on the scale of a typical QRS of its kind; x left, y down, z back.
@@ -34,7 +34,7 @@ _LAFB = np.array(
     [
         [14, 5.0, -0.10, 0.16, -0.12],
         [28, 6.0, 0.48, 0.10, -0.25],
-        [42, 7.5, 0.95, -0.42, 0.30],
+        [42, 7.5, 0.95, -0.34, 0.30],
         [58, 7.5, -0.05, -0.50, 0.55],
         [76, 7.5, -0.30, -0.28, 0.25],
     ]
@@ -47,7 +47,7 @@ _PACED = np.array(
         [122, 15.0, 0.40, -0.45, 0.50],
     ]
 )
-_RIGHT_TERMINAL = np.array([[96, 12.0, -0.38, -0.04, -0.60], [114, 9.5, -0.22, 0.02, -0.35]])
+_RIGHT_TERMINAL = np.array([[88, 13.0, -0.36, -0.04, -0.62], [112, 11.0, -0.24, 0.02, -0.38]])
 _INCOMPLETE_TERMINAL = np.array([[76, 8.5, -0.26, -0.08, -0.46]])
 _T_DIRECTION = np.array([0.36, 0.15, -0.25])
 
@@ -61,12 +61,13 @@ def _activation(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     else:
         rows = (_LAFB if patient.has("LAFB") else _NORMAL).copy()
     if patient.has("LVH"):
-        rows[2:4, 2:] *= rng.uniform(1.45, 2.1) * np.array([1.1, 0.75, 0.8])
+        rows[2:4, 2:] *= rng.uniform(1.45, 2.1) * np.array([1.1, 0.75, 0.85])
     _infarct(rng, patient, rows)
     if patient.has("CRBBB"):
+        rows[2:, 4] *= rng.uniform(0.0, 0.6)
         rows = np.concatenate([rows, _RIGHT_TERMINAL * rng.lognormal(0, 0.2)])
     elif patient.has("IRBBB"):
-        rows[3, 4] *= rng.uniform(0.4, 1.0)
+        rows[3, 4] *= rng.uniform(0.3, 0.9)
         rows = np.concatenate([rows, _INCOMPLETE_TERMINAL * rng.lognormal(0, 0.25)])
     strength = np.linalg.norm(rows[:, 2:], axis=1, keepdims=True)
     rows[:, 2:] *= rng.lognormal(0, 0.18, (len(rows), 1))
@@ -81,13 +82,13 @@ def _infarct(rng: np.random.Generator, patient: Patient, rows: np.ndarray) -> No
     """Take the forces of the dead wall out of the first half of the QRS, in place."""
     if patient.has("IMI"):
         depth = rng.beta(1.2, 2.0)  # of the Q wave; old infarctions often keep no more than a low R
-        rows[0, 3] = 0.02 - 0.20 * depth
-        rows[1, 3] = 0.06 - 0.50 * depth
-        rows[2, 3] *= rng.uniform(-0.25, 0.4) if rows[2, 3] > 0 else rng.uniform(0.5, 1.0)
-        rows[3:, 3] = 0.5 * rows[3:, 3] + rng.normal(-0.02, 0.12, len(rows) - 3)
+        rows[0, 3] = -0.02 - 0.16 * depth
+        rows[1, 3] = -0.02 - 0.36 * depth
+        rows[2, 3] *= rng.uniform(-0.2, 0.5) if rows[2, 3] > 0 else rng.uniform(0.4, 1.0)
+        rows[3, 3] = 0.5 * rows[3, 3] + rng.normal(0.02, 0.10)
     if patient.has("ASMI", "AMI"):
         rows[0, 2:] = rng.uniform(-0.05, 0.12), rows[0, 3], rng.uniform(0.0, 0.2)
-        rows[1, 4] = rng.uniform(-0.08, 0.35)
+        rows[1, 4] = rng.uniform(-0.12, 0.28)
         rows[2, 4] += rng.uniform(0.1, 0.4)
     if patient.has("AMI"):
         rows[0, 2] = rng.uniform(-0.18, 0.03)
@@ -108,16 +109,16 @@ def _recovery_vectors(rng: np.random.Generator, patient: Patient, qrs: np.ndarra
         t = t + np.array([0.05, 0.0, 0.26]) * rng.uniform(0.5, 1.2)
     if patient.strain:
         st = st + np.array([-0.09, -0.03, -0.06]) * rng.uniform(0.5, 1.5)
-        t = np.array([-0.22, -0.06, -0.26]) * rng.lognormal(0, 0.35)
+        t = np.array([-0.20, -0.04, -0.32]) * rng.lognormal(0, 0.35)
     elif patient.has("ISC_"):
         st = st + np.array([-0.10, -0.06, 0.05]) * rng.uniform(0.3, 1.3)
-        t = np.array([-0.14, -0.07, -0.05]) * rng.lognormal(0, 0.4) + rng.normal(0, 0.05, 3)
+        t = np.array([-0.13, -0.05, -0.12]) * rng.lognormal(0, 0.4) + rng.normal(0, 0.05, 3)
     elif patient.has("NDT"):
         st = st + np.array([-0.04, -0.01, 0.03]) * rng.uniform(0, 1)
         t = _T_DIRECTION * rng.uniform(0.0, 0.45) + rng.normal(0, 0.03, 3)
     if patient.has("IMI"):
         st = st + np.array([-0.05, 0.24, 0.08]) * (rng.uniform(0.5, 1.3) if patient.acute else rng.uniform(0, 0.12))
-        t = t + np.array([0.0, -0.18, 0.02]) * rng.uniform(0.0, 0.8) * (0.2 if patient.acute else 1)
+        t = t + np.array([0.0, -0.14, 0.02]) * max(rng.uniform(-0.7, 0.9), 0) * (0.2 if patient.acute else 1)
     if patient.has("ASMI", "AMI"):
         far = 0.7 if patient.has("AMI") else 0.2
         st = st + np.array([0.12 * far, 0.0, -0.17]) * (rng.uniform(0.5, 1.4) if patient.acute else rng.uniform(0, 0.3))
@@ -146,19 +147,18 @@ def _atrial(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     return np.array([[first, width, *(size * right)], [second, width, *(size * left)]])
 
 
-def conducted_beat(rng: np.random.Generator, patient: Patient, heart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def conducted_beat(rng: np.random.Generator, patient: Patient, tilt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """P wave (2, 5) and QRS-T (K, 5) of a beat that takes the patient's usual way.
 
     Args:
-        heart: rotation of the heart in the chest. Shape: (3, 3).
+        tilt: angles that turn the heart about x, y, z; the recovery turns by half of them. Shape: (3,).
     """
     qrs = _activation(rng, patient)
     recovery = _recovery(rng, patient, *_recovery_vectors(rng, patient, qrs))
-    ventricles = np.concatenate([qrs, recovery])
     atria = _atrial(rng, patient)
-    ventricles[:, 2:] = ventricles[:, 2:] @ heart.T
-    atria[:, 2:] = atria[:, 2:] @ heart.T
-    return atria, ventricles
+    for rows, angles in (qrs, tilt), (recovery, 0.5 * tilt), (atria, tilt):
+        rows[:, 2:] = rows[:, 2:] @ rotation(angles).T
+    return atria, np.concatenate([qrs, recovery])
 
 
 def ectopic_beat(rng: np.random.Generator, patient: Patient) -> np.ndarray:

@@ -19,8 +19,8 @@ SINUS_RHYTHMS = frozenset({"SR", "SARRH", "SBRAD", "STACH"})
 
 _SHARE_NORMAL = 0.34
 _RHYTHMS = {"SR": 0.47, "SARRH": 0.05, "SBRAD": 0.09, "STACH": 0.10, "AFIB": 0.135, "AFLT": 0.08, "PACE": 0.10}
-_CONDUCTION = {"": 0.61, "CLBBB": 0.09, "CRBBB": 0.07, "CRBBB LAFB": 0.04, "IRBBB": 0.09, "LAFB": 0.10}
-_REPOLARISATION = {"": 0.74, "ISC_": 0.13, "NDT": 0.13}
+_CONDUCTION = {"": 0.63, "CLBBB": 0.09, "CRBBB": 0.07, "CRBBB LAFB": 0.04, "IRBBB": 0.09, "LAFB": 0.10}
+_REPOLARISATION = {"": 0.82, "ISC_": 0.07, "NDT": 0.11}
 _QRS_MS = {"CLBBB": (130, 168), "PACE": (135, 180), "CRBBB": (122, 156), "IRBBB": (102, 118), "LAFB": (88, 116)}
 
 
@@ -86,16 +86,16 @@ def _abnormal_findings(rng: np.random.Generator) -> set[str]:
         findings.add("1AVB")
     if "CLBBB" in findings:  # it hides voltage criteria, Q waves and primary ST-T change
         return findings
-    if chance[3] < 0.20:
+    if chance[3] < 0.19:
         findings.add("LVH")
-    if chance[4] < 0.17:
-        findings.add("IMI")
-    if chance[5] < 0.22:
-        findings.add("ASMI" if chance[5] < 0.12 else "AMI")
+    if chance[5] < 0.19:
+        findings.add("ASMI" if chance[5] < 0.10 else "AMI")
+    if chance[4] < (0.10 if findings & {"LVH", "CRBBB", "ASMI", "AMI"} else 0.24) and "LAFB" not in findings:
+        findings.add("IMI")  # a hemiblock is not called where the inferior leads begin with a Q wave
     findings.add(_choose(rng, _REPOLARISATION))
     findings.discard("")
     if findings <= {"SR", "SARRH"}:
-        findings.add(_choose(rng, {"PVC": 1, "1AVB": 1, "LVH": 2, "IMI": 1, "ASMI": 1, "ISC_": 1, "NDT": 2, "PAC": 1}))
+        findings.add(_choose(rng, {"PVC": 1, "1AVB": 1, "LVH": 2, "IMI": 1, "ASMI": 1, "ISC_": 1, "NDT": 1, "PAC": 1}))
     return findings
 
 
@@ -132,6 +132,6 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         pr=rng.uniform(0.212, 0.32) if "1AVB" in findings else min(rng.uniform(0.125, 0.195), 15 / rate),
         qrs=float(np.clip(rng.normal((shortest + longest) / 2, (longest - shortest) / 3.5), shortest, longest)) / 1000,
         qt=min(qtc * np.sqrt(60 / rate), 0.75 * 60 / rate) if rate > 100 else qtc * np.sqrt(60 / rate),
-        acute=bool(rng.random() < 0.15),
+        acute=bool(rng.random() < 0.12),
         strain=strain,
     )

@@ -97,7 +97,7 @@ def _advance(rng: np.random.Generator, onsets: np.ndarray, kinds: np.ndarray, ki
         if kinds[beat] == PREMATURE_ATRIAL:
             continue
         interval = onsets[beat] - onsets[beat - 1]
-        coupling = max(interval * rng.uniform(0.55, 0.76), _REFRACTORY + 0.06)
+        coupling = max(interval * rng.uniform(0.55, 0.76), _REFRACTORY)
         shift = max(interval - coupling, 0)
         if kind == PREMATURE_VENTRICULAR:
             onsets[beat] -= shift
