@@ -53,7 +53,8 @@ def render(
     signal = _checked(signal, fs, size)
     height, width = size
     frame = Frame(find_layout(layout), height, width)
-    plan = raster.plan(frame, _STYLE, float(fs), signal.shape[2], signal.device)
+    needed = int(np.ceil(frame.layout.seconds * fs)) + 1  # so that records of any greater length share a plan
+    plan = raster.plan(frame, _STYLE, float(fs), min(signal.shape[2], needed), signal.device)
     recipe = find_ageing(ageing)
     seeds = page_seeds(seed, len(signal))
     aged = None if recipe is None else Aged.sample(recipe, seeds, height, width)

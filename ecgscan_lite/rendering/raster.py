@@ -115,7 +115,7 @@ def _subcolumns(span: Span, radius: float, fineness: int, n_samples: int) -> tup
     return index + span.lead * (n_samples + 1), position - before, np.full(len(position), span.zero), columns
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=12)  # a full page's plan holds some 80 MB
 def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.device) -> Plan:
     """Prepare pages of one layout, size, sampling rate and length; kept, since training asks for the same again."""
     height, width, scale = frame.height, frame.width, frame.px_per_mm
