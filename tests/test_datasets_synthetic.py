@@ -341,7 +341,7 @@ def test_paced_beats_follow_a_spike():
 # --- the report -------------------------------------------------------------------------------------------------------
 
 NAMED = {
-    "NORM": r"(?<!ab)normal (ecg|electrocardiogram|tracing)|ecg is normal|within normal limits(?!, )",
+    "NORM": r"(?<!ab)normal (ecg|electrocardiogram|tracing)|ecg is normal|within normal limits",
     "AFIB": "atrial fibrillation",
     "AFLT": "atrial flutter",
     "PACE": "pace(d|maker)",
