@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from ecgscan_lite.leads import LEADS
 from ecgscan_lite.model import at_model_rate
 from ecgscan_lite.objective import Batch
 from ecgscan_lite.rendering import Page, render
+from ecgscan_lite.reports import split_report
 from ecgscan_lite.settings import PageSettings, Settings, SettingsError
 from ecgscan_lite.statements import label_text
 
@@ -45,31 +47,48 @@ def training_rows(settings: Settings, corpus: Corpus) -> np.ndarray:
     return rows
 
 
-def embed_reports(
-    settings: Settings, corpus: Corpus, rows: np.ndarray, cache: Path, progress: bool | None = None
-) -> tuple[Tensor, Tensor]:
-    """Embeddings of the distinct texts of the training records, and which of them is whose.
+class Texts(NamedTuple):
+    """Texts of the training records.
 
-    Returns:
-        Shape: (number of texts, E), and (len(rows),): -1 for a record without a text.
+    Attributes:
+        embeddings: of the distinct texts, by the frozen text tower. Shape: (U, E).
+        report_ids: which texts each record has, filled up with -1. Shape: (n, M).
     """
+
+    embeddings: Tensor
+    report_ids: np.ndarray
+
+    def draw(self, rng: np.random.Generator, chosen: np.ndarray, count: int) -> np.ndarray:
+        """Texts of records: all of them in random order, over again where there are fewer than `count`; -1 for none.
+
+        Shape: (len(chosen), count).
+        """
+        ids = self.report_ids[chosen]
+        order = np.argsort(np.where(ids >= 0, rng.random(ids.shape), 2.0), axis=1)
+        turn = np.arange(count) % np.maximum((ids >= 0).sum(axis=1, keepdims=True), 1)
+        return np.take_along_axis(np.take_along_axis(ids, order, axis=1), turn, axis=1)
+
+
+def embed_texts(
+    settings: Settings, corpus: Corpus, rows: np.ndarray, cache: Path | None, progress: bool | None = None
+) -> Texts:
+    """The texts of the training records, each distinct one embedded once."""
     texts = _texts(settings, corpus, rows)
-    distinct = sorted({text for text in texts if text})
+    if settings.data.text_unit == "finding":
+        units = [split_report(text) if text else [] for text in texts]
+    else:
+        units = [[text] if text else [] for text in texts]
+    distinct = sorted({text for of_record in units for text in of_record})
     number = {text: n for n, text in enumerate(distinct)}
-    text_ids = torch.tensor([number[text] if text else -1 for text in texts])
-    encoder = TextEncoder(settings.towers.text, cache)
+    report_ids = np.full((len(rows), max([1, *map(len, units)])), -1)
+    for row, of_record in enumerate(units):
+        report_ids[row, : len(of_record)] = [number[text] for text in of_record]
     show = bool(progress) if progress is not None else os.isatty(2)
-    return encoder.encode(distinct or [""], progress=show), text_ids
+    return Texts(TextEncoder(settings.towers.text, cache).encode(distinct or [""], progress=show), report_ids)
 
 
 def draw_batch(
-    settings: Settings,
-    corpus: Corpus,
-    rows: np.ndarray,
-    texts: Tensor,
-    text_ids: Tensor,
-    step: int,
-    device: torch.device,
+    settings: Settings, corpus: Corpus, rows: np.ndarray, texts: Texts, step: int, device: torch.device
 ) -> Batch:
     """The records of a step, with pages drawn on the device; all of it follows from the seed and the step."""
     size = settings.optimiser.batch_size
@@ -80,13 +99,15 @@ def draw_batch(
     signals = corpus.signals(rows[chosen], seconds=SAMPLES / RATE)
     layout = settings.page.layouts[rng.integers(len(settings.page.layouts))]
     page = draw_pages(signals, corpus.fs, settings.page, layout, rng.integers(2**31, size=size).tolist(), device)
-    ids = text_ids[chosen]
+    count = settings.data.findings_per_step if settings.data.text_unit == "finding" else 1
+    ids = torch.from_numpy(texts.draw(rng, chosen, count))
     return Batch(
         pages=page.image,
         signals=signals_at_model_rate(signals, corpus.fs).to(device),
         visible=at_rate(page.visible, corpus.fs),
-        texts=texts[ids.clamp(min=0)].to(device),
+        texts=texts.embeddings[ids.clamp(min=0)].to(device),
         text_ids=ids.to(device),
+        report_ids=torch.from_numpy(texts.report_ids[chosen]).to(device),
     )
 
 

@@ -1,4 +1,4 @@
-"""The decoder: from the tokens of a page to its twelve leads."""
+"""The decoder: from what an image encoder makes of a page to the twelve leads that are drawn on it."""
 
 from __future__ import annotations
 
@@ -6,71 +6,79 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ecgscan_lite.encoders.image import encode_positions
+from ecgscan_lite.encoders.image import FINE_CHANNELS, PageEncoding, encode_positions
 
 RATE = 100  # Hz, of what is reconstructed
 SAMPLES = 1000  # of every lead: 10 s
 PATCH = 50  # samples that one query reconstructs: 0.5 s
 PATCHES = SAMPLES // PATCH
+QUERIES = 12 * PATCHES
+WINDOW_ROWS, WINDOW_COLUMNS = 13, 9  # points that a query reads the fine map at
+WINDOW_HEIGHT, WINDOW_WIDTH = 0.32, 0.06  # of the page
 
 
 class LeadDecoder(nn.Module):
-    """Cross-attention from 12 x 20 queries, one for each 0.5 s of each lead, to the tokens of a page.
+    """First find where on the page half a second of a lead is, then read what is there.
 
-    Every query knows a place on the page, a parameter, and so attends by place as well as by content. Where a layout
-    draws each lead can be given by `place_queries`; training moves the places on from there.
+    There are 12 x 20 queries, one for each 0.5 s of each lead. A query starts at a place on the page, a parameter that
+    `place_queries` can set to where a layout draws it. Attention to the tokens, by place and by content, gives it the
+    context, and shifts its place to where the content says that the lead is; with equal contents it stays. There the
+    query reads a window of the fine map, and one small network, the same for all, turns window and context into
+    samples. What a page does not show is left to the context.
 
     Args:
-        dim: width; a multiple of 32.
-        depth: number of layers.
+        dim: width of the tokens; a multiple of 32.
+        hidden: width of the network.
     """
 
-    def __init__(self, dim: int = 128, depth: int = 1) -> None:
+    HEAD_DIM = 32
+
+    def __init__(self, dim: int = 128, hidden: int = 256) -> None:
         super().__init__()
+        self.heads = dim // self.HEAD_DIM
+        self.places = nn.Parameter(torch.full((12, PATCHES, 2), 0.5))
         self.lead = nn.Parameter(0.02 * torch.randn(12, 1, dim))
         self.time = nn.Parameter(0.02 * torch.randn(1, PATCHES, dim))
-        self.places = nn.Parameter(torch.full((12, PATCHES, 2), 0.5))
-        self.layers = nn.ModuleList(_DecoderLayer(dim) for _ in range(depth))
-        self.norm = nn.LayerNorm(dim)
-        self.to_samples = nn.Linear(dim, PATCH)
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.place_gain = nn.Parameter(torch.ones(self.heads))
+        self.from_context = nn.Linear(dim, hidden)
+        self.from_window = nn.Linear(FINE_CHANNELS * WINDOW_ROWS * WINDOW_COLUMNS, hidden)
+        self.mix = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.LayerNorm(hidden))
+        self.to_samples = nn.Linear(hidden, PATCH)
 
     @torch.no_grad()
     def place_queries(self, places: Tensor) -> None:
         """Let each query start at a place on the page. Shape: (12, 20, 2), x and y as shares of width and height."""
         self.places.copy_(places)
 
-    def forward(self, tokens: Tensor, codes: Tensor) -> Tensor:
-        """Shape: tokens (B, N, dim), codes of their positions (N, P); returns float32 mV at 100 Hz, (B, 12, 1000)."""
-        places = encode_positions(self.places).flatten(0, 1)  # (240, P)
-        x = (self.lead + self.time).flatten(0, 1).expand(len(tokens), -1, -1)  # (B, 240, dim)
-        for layer in self.layers:
-            x = layer(x, places, tokens, codes)
-        with torch.autocast(x.device.type, enabled=False):  # three digits of bf16 are too few for millivolts
-            patches = self.to_samples(self.norm(x.float()))
+    def forward(self, page: PageEncoding) -> Tensor:
+        """Returns float32 mV at 100 Hz. Shape: (B, 12, 1000)."""
+        context, places = self._find(page)
+        hidden = self.mix(self.from_context(context) + self.from_window(self._read(page.fine, places)))
+        with torch.autocast(hidden.device.type, enabled=False):  # three digits of bf16 are too few for millivolts
+            patches = self.to_samples(hidden.float())
         return patches.unflatten(1, (12, PATCHES)).flatten(2)
 
+    def _find(self, page: PageEncoding) -> tuple[Tensor, Tensor]:
+        """Context of each query (B, Q, dim), and its place (B, Q, 2)."""
+        start = self.places.flatten(0, 1)  # (Q, 2)
+        by_place = self.place_gain[:, None, None] * (encode_positions(start) @ page.codes.T)  # (heads, Q, N)
+        queries = (self.lead + self.time).flatten(0, 1)  # (Q, dim)
+        q = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(0, 1)  # (heads, Q, 32)
+        k, v = (
+            self.key_value(page.tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # (B, heads, N, 32)
+        attention = (q @ k.mT / self.HEAD_DIM**0.5 + by_place).softmax(dim=-1)  # (B, heads, Q, N)
+        shift = (attention - by_place.softmax(dim=-1)).mean(dim=1) @ page.positions.to(attention.dtype)
+        context = (attention @ v).transpose(1, 2).flatten(2)  # (B, Q, dim)
+        return context + queries, start + shift.float()
 
-class _DecoderLayer(nn.Module):
-    HEAD_DIM = 32
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.heads = dim // self.HEAD_DIM
-        self.norm_query, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.place_gain = nn.Parameter(torch.ones(self.heads))
-        self.out = nn.Linear(dim, dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-
-    def forward(self, x: Tensor, places: Tensor, tokens: Tensor, codes: Tensor) -> Tensor:
-        x = x + self._attend(self.norm_query(x), places, tokens, codes)
-        return x + self.mlp(self.norm_mlp(x))
-
-    def _attend(self, x: Tensor, places: Tensor, tokens: Tensor, codes: Tensor) -> Tensor:
-        """Attention logits are the scaled product of contents plus, with a gain per head, the product of places."""
-        q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, 240, 32)
-        k, v = self.key_value(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, 32)
-        by_place = self.place_gain[:, None, None] * (places @ codes.T)  # (heads, 240, N)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=by_place.to(q.dtype).expand(len(x), -1, -1, -1))
-        return self.out(attended.transpose(1, 2).flatten(2))
+    def _read(self, fine: Tensor, places: Tensor) -> Tensor:
+        """The window of the fine map around each place. Shape: (B, Q, channels * rows * columns)."""
+        y = torch.linspace(-WINDOW_HEIGHT / 2, WINDOW_HEIGHT / 2, WINDOW_ROWS, device=fine.device)
+        x = torch.linspace(-WINDOW_WIDTH / 2, WINDOW_WIDTH / 2, WINDOW_COLUMNS, device=fine.device)
+        window = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)  # (points, 2)
+        points = 2 * (places[:, :, None] + window) - 1  # grid_sample counts from -1 to 1
+        values = F.grid_sample(fine.float(), points, align_corners=False)  # (B, channels, Q, points)
+        return values.permute(0, 2, 1, 3).flatten(2)

@@ -2,8 +2,9 @@
 
 Letters: B batch, D embedding, T samples; i, s, t the unit embeddings of image, signal and text.
 
-Two records with the same report are not negatives of each other: every contrastive loss takes `groups`, integers of
-shape (B,), and leaves the pairs of equal group, but for the record's own, out of its denominators.
+Two records with the same report are not negatives of each other: every contrastive loss takes `groups`, and leaves
+the pairs of equal group, but for a record's own, out of its denominators. `groups` is integers of shape (B,); or bool
+of shape (B, B), true at [k, j] where text j holds for record k too, as it does for a sentence of several reports.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class GramContrastiveLoss(nn.Module):
         self.eps = eps
 
     def forward(self, image: Tensor, signal: Tensor, text: Tensor, groups: Tensor | None = None) -> Tensor:
-        """Shape: image, signal, text (B, D); groups (B,); returns a scalar."""
+        """Shape: image, signal, text (B, D); groups (B,) or (B, B); returns a scalar."""
         logits = -gram_volume(image, signal, text, self.eps) / _temperature(self.log_temperature)
         return _symmetric_cross_entropy(logits, groups, self.label_smoothing)
 
@@ -68,7 +69,7 @@ class InfoNCELoss(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, a: Tensor, b: Tensor, groups: Tensor | None = None) -> Tensor:
-        """Shape: a, b (B, D); groups (B,); returns a scalar."""
+        """Shape: a, b (B, D); groups (B,) or (B, B); returns a scalar."""
         logits = _cosines(a, b) / _temperature(self.log_temperature)
         return _symmetric_cross_entropy(logits, groups, self.label_smoothing)
 
@@ -82,7 +83,7 @@ class SigmoidLoss(nn.Module):
         self.bias = nn.Parameter(torch.tensor(bias))
 
     def forward(self, a: Tensor, b: Tensor, groups: Tensor | None = None) -> Tensor:
-        """Shape: a, b (B, D); groups (B,); returns a scalar."""
+        """Shape: a, b (B, D); groups (B,) or (B, B); returns a scalar."""
         logits = _cosines(a, b) / _temperature(self.log_temperature) + self.bias
         own_pair = torch.eye(len(logits), device=logits.device, dtype=torch.bool)
         loss = -F.logsigmoid(torch.where(own_pair, logits, -logits))
@@ -134,7 +135,8 @@ def _left_out(groups: Tensor | None, logits: Tensor) -> Tensor:
     """Pairs of one group, but for each row's own. Shape: (B, B) bool."""
     if groups is None:
         return torch.zeros_like(logits, dtype=torch.bool)
-    return (groups[:, None] == groups[None, :]).fill_diagonal_(False)
+    same = groups.bool() if groups.ndim == 2 else groups[:, None] == groups[None, :]
+    return same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
 
 
 def _symmetric_cross_entropy(logits: Tensor, groups: Tensor | None, label_smoothing: float) -> Tensor:

@@ -88,7 +88,7 @@ class ECGScan(nn.Module):
         """
 
         def embed(pages: Tensor) -> Tensor:
-            pooled = self.image_encoder(pages)[0]
+            pooled = self.image_encoder(pages).features
             return pooled if features else F.normalize(self.image_head(pooled), dim=-1)
 
         width = self.image_encoder.feature_dim if features else self.towers.embedding_dim
@@ -161,8 +161,7 @@ class ECGScan(nn.Module):
         """
 
         def decode(pages: Tensor) -> Tensor:
-            _, tokens, codes = self.image_encoder(pages)
-            return self.decoder(tokens, codes)
+            return self.decoder(self.image_encoder(pages))
 
         return self._in_batches(self._pages(images), decode, batch_size, (12, SAMPLES))
 

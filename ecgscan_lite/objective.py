@@ -25,8 +25,10 @@ class Batch(NamedTuple):
         pages: uint8 RGB. Shape: (B, 3, H, W).
         signals: mV at 100 Hz, NaN where a record lacks samples. Shape: (B, 12, T).
         visible: what the pages show. Shape: (B, 12, T) bool.
-        texts: embeddings of the frozen text tower; rows of records without a text are not read. Shape: (B, E).
-        text_ids: equal for equal texts, -1 for a record without a text. Shape: (B,).
+        texts: embeddings by the frozen text tower of K texts drawn for each record; those of records without a text
+            are not read. Shape: (B, K, E).
+        text_ids: equal for equal texts, -1 for a record without a text. Shape: (B, K).
+        report_ids: all texts of each record, filled up with -1. Shape: (B, M).
     """
 
     pages: Tensor
@@ -34,13 +36,15 @@ class Batch(NamedTuple):
     visible: Tensor
     texts: Tensor
     text_ids: Tensor
+    report_ids: Tensor
 
 
 class Objective(nn.Module):
     """Alignment of image, signal and text, and reconstruction of the leads under the soft-lead constraint.
 
-    A record without a text takes part in the image-signal term, the reconstruction and the constraint only. Equal texts
-    are no negatives in the terms that involve text; image and signal of two records differ whatever their texts.
+    A record without a text takes part in the image-signal term, the reconstruction and the constraint only. In the terms
+    that involve text, a text is no negative of a record that has it too; image and signal of two records differ
+    whatever their texts. With several texts to a record, those terms are means over them.
 
     A term of weight 0 is not computed. Each term's value of the last step is in `terms`.
     """
@@ -56,33 +60,40 @@ class Objective(nn.Module):
 
     def forward(self, model: ECGScan, batch: Batch) -> Tensor:
         """Returns a scalar."""
-        pooled, tokens, codes = model.image_encoder(batch.pages)
-        image = model.image_head(pooled)
+        page = model.image_encoder(batch.pages)
+        image = model.image_head(page.features)
         signal = model.signal_head(model.signal_encoder(batch.signals.nan_to_num()))
         terms = self._alignment(model, image, signal, batch)
         if self.weights.reconstruction or self.weights.soft_lead:
-            leads = model.decoder(tokens, codes)
+            leads = model.decoder(page)
             terms["reconstruction"] = reconstruction_loss(leads, batch.signals, batch.visible)
             terms["soft_lead"] = soft_lead_loss(leads)
         self.terms = {name: value.detach() for name, value in terms.items()}
         return sum((getattr(self.weights, name) * value for name, value in terms.items()), image.new_zeros(()))
 
     def _alignment(self, model: ECGScan, image: Tensor, signal: Tensor, batch: Batch) -> dict[str, Tensor]:
-        terms: dict[str, Tensor] = {}
-        has_text = batch.text_ids >= 0
-        with_text = int(has_text.sum()) >= 2
-        if with_text:
-            text, groups = model.text_head(batch.texts[has_text]), batch.text_ids[has_text]
+        has_text = batch.text_ids[:, 0] >= 0
+        draws: list[dict[str, Tensor]] = []
+        if int(has_text.sum()) >= 2:
+            texts = model.text_head(batch.texts[has_text])  # (B', K, D)
+            ids, report_ids = batch.text_ids[has_text], batch.report_ids[has_text]
+            for text, text_id in zip(texts.unbind(dim=1), ids.unbind(dim=1), strict=True):
+                holds_too = (report_ids[:, None, :] == text_id[None, :, None]).any(dim=-1)  # (B', B')
+                draws.append(self._text_terms(image[has_text], signal[has_text], text, holds_too))
+        terms = {name: torch.stack([draw[name] for draw in draws]).mean() for name in (draws[0] if draws else ())}
         if self.weights.pairwise:
-            pairs = [self.pairs["image_signal"](image, signal)]
-            if with_text:
-                pairs += [
-                    self.pairs["image_text"](image[has_text], text, groups),
-                    self.pairs["signal_text"](signal[has_text], text, groups),
-                ]
-            terms["pairwise"] = torch.stack(pairs).mean()
-        if self.weights.gram and with_text:
-            terms["gram"] = self.gram(image[has_text], signal[has_text], text, groups)
+            of_pairs = [self.pairs["image_signal"](image, signal)]
+            of_pairs += [terms.pop(name) for name in ("image_text", "signal_text") if name in terms]
+            terms["pairwise"] = torch.stack(of_pairs).mean()
+        return terms
+
+    def _text_terms(self, image: Tensor, signal: Tensor, text: Tensor, holds_too: Tensor) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        if self.weights.pairwise:
+            terms["image_text"] = self.pairs["image_text"](image, text, holds_too)
+            terms["signal_text"] = self.pairs["signal_text"](signal, text, holds_too)
+        if self.weights.gram:
+            terms["gram"] = self.gram(image, signal, text, holds_too)
         return terms
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ecgscan_lite.batches import draw_batch, embed_reports, open_corpus, places_of_leads, training_rows
+from ecgscan_lite.batches import draw_batch, embed_texts, open_corpus, places_of_leads, training_rows
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.model import WEIGHTS_FILE, ECGScan, load
 from ecgscan_lite.objective import Batch, Objective
@@ -64,10 +64,10 @@ def pretrain(
     corpus = corpus or open_corpus(settings)
     rows = training_rows(settings, corpus)
     _list_records(run, settings, corpus, rows)
-    texts, text_ids = embed_reports(settings, corpus, rows, run / "texts.safetensors", progress)
+    texts = embed_texts(settings, corpus, rows, run / "texts.safetensors", progress)
 
     torch.manual_seed(settings.run.seed)
-    model = _initial_model(settings, texts.shape[1]).to(device)
+    model = _initial_model(settings, texts.embeddings.shape[1]).to(device)
     trainer = _Trainer(settings, model, steps=settings.optimiser.epochs * (len(rows) // settings.optimiser.batch_size))
     if resume and (run / CHECKPOINT_FILE).exists():
         trainer.restore(run / CHECKPOINT_FILE)
@@ -78,7 +78,7 @@ def pretrain(
         disable=None if progress is None else not progress,
     )  # fmt: skip
     for step in bar:
-        batch = draw_batch(settings, corpus, rows, texts, text_ids, step, device)
+        batch = draw_batch(settings, corpus, rows, texts, step, device)
         loss = trainer.take_step(batch)
         bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         if time.monotonic() - last_checkpoint >= settings.run.checkpoint_every:

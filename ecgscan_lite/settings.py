@@ -24,11 +24,16 @@ class DataSettings:
         text: where the text of a record comes from. "reports": its own report, and a record without one takes no part
             in the text terms; "labels": text made from its statements, which is supervision and no self-supervision;
             "none": no text terms.
+        text_unit: "finding": each step draws findings, one sentence or clause each, from the report of a record, which
+            is what prompts look like; "report": the text as a whole.
+        findings_per_step: how many findings of a record each step draws.
     """
 
     corpus: str = "synthetic"
     records: int = 0
     text: Literal["reports", "labels", "none"] = "reports"
+    text_unit: Literal["finding", "report"] = "finding"
+    findings_per_step: int = 4
 
 
 @dataclass(frozen=True)
@@ -235,6 +240,7 @@ def _refuse_unknown(kind: str, given: dict[str, Any], known: dict[str, Any]) -> 
 def _check_ranges(settings: Settings) -> None:
     """Limits that a type does not express. NaN fails every comparison, and so is refused."""
     positive = {
+        "data.findings_per_step": settings.data.findings_per_step,
         "page.height": settings.page.height, "page.width": settings.page.width,
         "towers.embedding_dim": settings.towers.embedding_dim, "towers.decoder_dim": settings.towers.decoder_dim,
         "optimiser.epochs": settings.optimiser.epochs, "optimiser.learning_rate": settings.optimiser.learning_rate,

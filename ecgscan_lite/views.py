@@ -46,7 +46,7 @@ def see_pages(model: ECGScan, corpus: Corpus, drawing: Drawing, description: str
     parts = []
     for pages, _ in draw(model, corpus, np.arange(len(corpus)), drawing, description):
         with torch.inference_mode():
-            pooled = model.image_encoder(pages)[0]
+            pooled = model.image_encoder(pages).features
             parts.append((pooled.cpu(), torch.nn.functional.normalize(model.image_head(pooled), dim=-1).cpu()))
     features, embeddings = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return View(features, embeddings)
@@ -70,8 +70,8 @@ def reconstruct_pages(
         chosen = rows[start * BATCH : (start + 1) * BATCH]
         target = signals_at_model_rate(corpus.signals(chosen), corpus.fs)
         with torch.inference_mode():
-            _, tokens, codes = model.image_encoder(pages)
-            parts.append((target, at_rate(visible, corpus.fs).cpu(), model.decoder(tokens, codes).float().cpu()))
+            leads = model.decoder(model.image_encoder(pages)).float().cpu()
+        parts.append((target, at_rate(visible, corpus.fs).cpu(), leads))
     target, visible, leads = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return target, visible, leads
 

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FINE_STRIDE = 16  # px; finer tokens cost the decoder more than they tell it
+TOKEN_STRIDE = 16  # px, of the map that the decoder looks for leads in
+FINE_STRIDE = 4  # px, of the map that it reads them from; at 224 px to a page of 10 s this is 0.2 s
+FINE_CHANNELS = 8
 POSITION_BANDS = 12  # the finest wave is a sixth of the page long
 
 
+class PageEncoding(NamedTuple):
+    """What an image encoder makes of B pages.
+
+    Attributes:
+        features: pooled over the page. Shape: (B, F).
+        tokens: of a grid over the page, in reading order. Shape: (B, N, C).
+        positions: centres of the tokens, x and y as shares of the page's width and height. Shape: (N, 2).
+        codes: position codes of the tokens. Shape: (N, P).
+        fine: a map with few channels and high resolution. Shape: (B, 8, h, w).
+    """
+
+    features: Tensor
+    tokens: Tensor
+    positions: Tensor
+    codes: Tensor
+    fine: Tensor
+
+
 class ImageEncoder(nn.Module):
-    """A timm model with two outputs: pooled features of the whole page, and tokens for the decoder.
+    """A timm model that gives pooled features of a page, and what the decoder needs to read its leads.
 
     A page is no photograph of an object: where a wave is tells which lead it is in. So position is added to the
     features before they are averaged, and the average keeps what was found where.
 
-    The tokens join the tower's last map, which knows the context, with its finest map of a stride of at least
-    `FINE_STRIDE`, which knows the place. A plain vision transformer has one resolution, which serves as both.
+    The tokens join the tower's last map, which knows the context, with its first map of a stride of at least
+    `TOKEN_STRIDE`, which knows the place. A plain vision transformer has one resolution, which serves for everything.
 
     Args:
         name: of a timm model that offers `forward_intermediates`.
@@ -38,34 +58,29 @@ class ImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = _create_backbone(name, pretrained, options)
-        info = self.backbone.feature_info
-        info = info if isinstance(info, list) else info.info
-        last = len(info) - 1
-        fine = next(level for level, stage in enumerate(info) if stage["reduction"] >= FINE_STRIDE)
-        if info[fine]["reduction"] == info[last]["reduction"]:
-            fine = last
-        self.levels = [last] if fine == last else [fine, last]
-        self.project = nn.ModuleList(nn.Conv2d(info[level]["num_chs"], token_dim, 1) for level in self.levels)
+        stages = getattr(self.backbone.feature_info, "info", self.backbone.feature_info)
+        self.levels = sorted({_level(stages, stride) for stride in (FINE_STRIDE, TOKEN_STRIDE, 1 << 30)})
+        fine, token, last = (stages[self.levels[n]]["num_chs"] for n in (0, len(self.levels) // 2, -1))
+        self.to_fine = nn.Conv2d(fine, FINE_CHANNELS, 1)
+        self.to_tokens = nn.Conv2d(token, token_dim, 1)
+        self.context_to_tokens = nn.Conv2d(last, token_dim, 1)
         self.token_norm = nn.LayerNorm(token_dim)
-        self.feature_norm = nn.LayerNorm(info[last]["num_chs"])
-        self.to_features = nn.Linear(info[last]["num_chs"], feature_dim)
+        self.feature_norm = nn.LayerNorm(last)
+        self.to_features = nn.Linear(last, feature_dim)
         self.position_to_features = nn.Linear(4 * POSITION_BANDS, feature_dim, bias=False)
         self.feature_dim = feature_dim
         self.mean, self.std = (tuple(self.backbone.pretrained_cfg.get(key, (0.5, 0.5, 0.5))) for key in ("mean", "std"))
 
-    def forward(self, pages: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode pages.
-
-        Args:
-            pages: uint8 RGB. Shape: (B, 3, H, W).
-
-        Returns:
-            Pooled features (B, F), tokens (B, N, C), and the position codes of the tokens (N, P).
-        """
+    def forward(self, pages: Tensor) -> PageEncoding:
+        """Encode pages. Shape: uint8 RGB (B, 3, H, W)."""
         maps = self.backbone.forward_intermediates(
             self.normalise(pages), indices=self.levels, norm=True, intermediates_only=True
         )
-        return self._pool(maps[-1]), *self._tokens(maps)
+        fine, middle, last = maps[0], maps[len(maps) // 2], maps[-1]
+        context = F.interpolate(self.context_to_tokens(last), size=middle.shape[-2:], mode="bilinear")
+        tokens = self.token_norm((self.to_tokens(middle) + context).flatten(2).mT)
+        positions = grid_positions(*middle.shape[-2:], device=pages.device)
+        return PageEncoding(self._pool(last), tokens, positions, encode_positions(positions), self.to_fine(fine))
 
     def normalise(self, pages: Tensor) -> Tensor:
         """Scale uint8 pages as the backbone was trained to see them. Shape: (B, 3, H, W), kept."""
@@ -75,22 +90,17 @@ class ImageEncoder(nn.Module):
 
     def _pool(self, last: Tensor) -> Tensor:
         content = self.to_features(self.feature_norm(last.flatten(2).mT))  # (B, N, F)
-        place = self.position_to_features(position_codes(*last.shape[-2:], device=last.device))  # (N, F)
+        place = self.position_to_features(
+            encode_positions(grid_positions(*last.shape[-2:], device=last.device))
+        )  # (N, F)
         return F.gelu(content + place).mean(dim=1)
 
-    def _tokens(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        projected = [project(m) for project, m in zip(self.project, maps, strict=True)]
-        grid = projected[0]
-        if len(projected) == 2:
-            grid = grid + F.interpolate(projected[1], size=grid.shape[-2:], mode="bilinear")
-        return self.token_norm(grid.flatten(2).mT), position_codes(*grid.shape[-2:], device=grid.device)
 
-
-def position_codes(rows: int, columns: int, device: torch.device | str = "cpu") -> Tensor:
-    """Codes of the centres of a grid of cells, in reading order. Shape: (rows * columns, 4 * bands)."""
+def grid_positions(rows: int, columns: int, device: torch.device | str = "cpu") -> Tensor:
+    """Centres of a grid of cells in reading order, x and y from 0 to 1. Shape: (rows * columns, 2)."""
     y = (torch.arange(rows, device=device) + 0.5) / rows
     x = (torch.arange(columns, device=device) + 0.5) / columns
-    return encode_positions(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
 
 
 def encode_positions(xy: Tensor) -> Tensor:
@@ -104,6 +114,11 @@ def encode_positions(xy: Tensor) -> Tensor:
     frequencies = torch.pi * torch.arange(1, POSITION_BANDS + 1, device=xy.device, dtype=torch.float32)
     angles = xy[..., None] * frequencies  # (..., 2, bands)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+
+
+def _level(stages: list[dict[str, Any]], stride: int) -> int:
+    """The first stage of at least a stride, or the last of all."""
+    return next((level for level, stage in enumerate(stages) if stage["reduction"] >= stride), len(stages) - 1)
 
 
 def _create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:

@@ -1,0 +1,141 @@
+"""Towers: shapes for every family, no leak between records, position kept, texts embedded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ecgscan_lite.decoder import LeadDecoder
+from ecgscan_lite.encoders import ImageEncoder, SignalResNet, SignalViT, TextEncoder
+from ecgscan_lite.encoders.image import PageEncoding, encode_positions, grid_positions
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("test_resnet", {}),
+        ("test_convnext", {}),
+        ("regnetx_002", {}),
+        ("test_vit", {"img_size": (128, 224)}),
+        ("resnet10t", {"channels": [16, 16, 32, 32], "stem_width": 8}),
+    ],
+)
+def test_any_family_of_timm_serves(name: str, options: dict) -> None:
+    encoder = ImageEncoder(name, token_dim=32, feature_dim=48, **options).eval()
+    pages = torch.randint(0, 256, (2, 3, 128, 224), dtype=torch.uint8)
+    with torch.inference_mode():
+        page, alone = encoder(pages), encoder(pages[1:])
+    assert page.features.shape == (2, 48) and page.tokens.shape == (2, 8 * 14, 32)
+    assert len(page.codes) == len(page.positions) == 8 * 14
+    expected = (8, 14) if "vit" in name else (32, 56)
+    assert page.fine.shape == (2, 8, *expected)
+    torch.testing.assert_close(alone.features[0], page.features[1], atol=1e-5, rtol=1e-4)
+
+
+def test_unknown_towers_are_refused_in_one_line() -> None:
+    for name, options in (("no_such_model", {}), ("resnet10t", {"no_such_option": 1})):
+        with pytest.raises(ValueError, match="can't make the image tower"):
+            ImageEncoder(name, **options)
+
+
+def test_features_keep_where_on_the_page_something_is() -> None:
+    """Averaging alone gives the same features to a mark on the left and the same mark on the right."""
+    torch.manual_seed(0)
+    encoder = ImageEncoder("test_resnet", feature_dim=64).eval()
+    left = torch.zeros(1, encoder.feature_norm.normalized_shape[0], 4, 7)
+    left[:, ::2, 1, 1] = 1.0
+    right = left.roll(4, dims=-1)
+    with torch.inference_mode():
+        moved = (encoder._pool(left) - encoder._pool(right)).norm()
+        encoder.position_to_features.weight.zero_()
+        moved_without = (encoder._pool(left) - encoder._pool(right)).norm()
+    assert moved > 0.01 and moved_without < 1e-5
+
+
+def test_pages_are_normalised_as_the_backbone_expects() -> None:
+    encoder = ImageEncoder("test_resnet")
+    mean, std = encoder.backbone.pretrained_cfg["mean"], encoder.backbone.pretrained_cfg["std"]
+    white = encoder.normalise(torch.full((1, 3, 4, 4), 255, dtype=torch.uint8))
+    expected = (1 - torch.tensor(mean)) / torch.tensor(std)
+    torch.testing.assert_close(white[0, :, 0, 0], expected)
+
+
+def test_codes_of_near_places_are_alike() -> None:
+    middle, near, far = encode_positions(torch.tensor([[0.5, 0.5], [0.52, 0.5], [0.9, 0.1]]))
+    assert middle @ middle > middle @ near > middle @ far
+    positions = grid_positions(2, 3)
+    torch.testing.assert_close(positions[4], torch.tensor([0.5, 0.75]))  # second row, second column
+    torch.testing.assert_close(encode_positions(positions).square().sum(dim=-1), torch.full((6,), 24.0))
+
+
+@pytest.mark.parametrize("tower", [SignalResNet(), SignalViT(depth=2, width=64, heads=2)])
+def test_signal_towers(tower: nn.Module) -> None:
+    tower.eval()
+    signal = torch.randn(3, 12, 1000)
+    with torch.inference_mode():
+        features = tower(signal)
+        alone = tower(signal[2:])
+        short = tower(signal[..., :600])
+    assert features.shape == short.shape == (3, tower.feature_dim)
+    torch.testing.assert_close(alone[0], features[2], atol=1e-5, rtol=1e-4)
+
+
+def _page(fine: torch.Tensor) -> PageEncoding:
+    positions = grid_positions(8, 14)
+    tokens = torch.randn(1, 112, 32, generator=torch.Generator().manual_seed(0))
+    return PageEncoding(torch.zeros(1, 8), tokens, positions, encode_positions(positions), fine)
+
+
+def test_the_decoder_reads_where_its_queries_are() -> None:
+    """What a query gives depends on the page near its place and not on what is far away."""
+    torch.manual_seed(0)
+    decoder = LeadDecoder(32)
+    places = torch.full((12, 20, 2), 0.8)
+    places[0] = 0.2
+    decoder.place_queries(places)
+    fine = torch.randn(1, 8, 32, 56)
+    changed = fine.clone()
+    changed[..., :11, :18] += 1
+    with torch.inference_mode():
+        before, after = decoder(_page(fine)), decoder(_page(changed))
+    assert before.shape == (1, 12, 1000)
+    difference = (after - before).abs().mean(dim=-1)[0]
+    assert difference[0] > 0.01 and difference[1:].max() == 0
+
+
+def test_the_same_ink_elsewhere_is_read_the_same() -> None:
+    """A window is read relative to its place: moved with its query, it gives the same."""
+    torch.manual_seed(0)
+    decoder = LeadDecoder(32)
+    fine = torch.randn(1, 8, 32, 56)
+    places = torch.full((12, 20, 2), 0.5)
+    decoder.place_queries(places)
+    start = decoder._read(fine, decoder.places.flatten(0, 1)[None])
+    moved = decoder._read(fine.roll(14, dims=-1), decoder.places.flatten(0, 1)[None] + torch.tensor([0.25, 0.0]))
+    torch.testing.assert_close(moved, start, atol=1e-4, rtol=1e-4)
+
+
+def test_texts_are_embedded_once_and_kept(tmp_path: Path) -> None:
+    cache = tmp_path / "texts.safetensors"
+    texts = ["sinus rhythm", "atrial fibrillation", "sinus rhythm"]
+    encoder = TextEncoder(cache=cache)
+    embeddings = encoder.encode(texts)
+    assert embeddings.shape == (3, 384) and torch.equal(embeddings[0], embeddings[2])
+    again = TextEncoder(cache=cache)
+    again.__dict__["model"] = None  # what is in the cache needs no model
+    assert torch.equal(again.encode(texts), embeddings)
+    reference = encoder.model.encode("atrial fibrillation", convert_to_tensor=True)
+    torch.testing.assert_close(embeddings[1], reference, atol=1e-5, rtol=1e-4)
+
+
+def test_a_text_tower_from_a_folder(tmp_path: Path) -> None:
+    """Saved and loaded as models on the hub are; a tower that is not there is refused in one line."""
+    TextEncoder().model.save(str(tmp_path / "tower"))
+    embeddings = [TextEncoder(name).encode(["paced rhythm"]) for name in ("minilm", str(tmp_path / "tower"))]
+    torch.testing.assert_close(*embeddings)
+    with pytest.raises(ValueError, match="can't be loaded") as refusal:
+        TextEncoder(str(tmp_path / "nothing here")).encode(["x"])
+    assert "\n" not in str(refusal.value)

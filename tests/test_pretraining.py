@@ -1,0 +1,316 @@
+"""Pretraining: it learns, resumes to the same bits, leaves out what has no text, and refuses what can't go on."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ecgscan_lite import pretraining
+from ecgscan_lite.batches import Texts, at_rate, draw_batch, embed_texts, places_of_leads
+from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.datasets import open_dataset
+from ecgscan_lite.encoders import TextEncoder
+from ecgscan_lite.model import ECGScan, load
+from ecgscan_lite.objective import Batch, Objective
+from ecgscan_lite.pretraining import RunError, learning_rate, pretrain
+from ecgscan_lite.records import ECGRecord
+from ecgscan_lite.reports import split_report
+from ecgscan_lite.settings import Settings, SettingsError
+
+CPU = torch.device("cpu")
+
+
+def _records(count: int = 24) -> list[ECGRecord]:
+    """Synthetic records with the texts of three reports, and one in four without any."""
+    records = list(open_dataset("synthetic", split="train", n=count))
+    texts = ["sinus rhythm", "atrial fibrillation", None, "left bundle branch block"]
+    return [replace(record, report=texts[n % 4]) for n, record in enumerate(records)]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return Corpus.from_records(_records(), name="synthetic")
+
+
+def _settings(out: Path, **changes: object) -> Settings:
+    tiny = {
+        "towers__image": "test_resnet", "towers__image_options": {}, "towers__embedding_dim": 16,
+        "towers__decoder_dim": 32, "page__height": 64, "page__width": 112, "optimiser__batch_size": 8,
+        "optimiser__epochs": 2, "optimiser__precision": "fp32", "run__device": "cpu", "run__checkpoint_every": 0.0,
+    }  # fmt: skip
+    return Settings().replace(run__out=str(out), **(tiny | changes))
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def test_a_run_leaves_weights_settings_log_and_list_of_records(corpus: Corpus, tmp_path: Path) -> None:
+    settings = _settings(tmp_path / "run")
+    run = pretrain(settings, corpus=corpus)
+    assert sorted(path.name for path in run.iterdir()) == [
+        "log.csv", "model.json", "model.safetensors", "records.parquet", "settings.toml", "texts.safetensors",
+    ]  # fmt: skip
+    assert Settings.read(run / "settings.toml") == settings
+    log = list(csv.DictReader((run / "log.csv").open()))
+    assert len(log) == 6 and all(np.isfinite(float(row["loss"])) for row in log)
+    for row in log:
+        terms = sum(float(row[name]) for name in ("pairwise", "gram", "reconstruction", "soft_lead"))
+        assert float(row["loss"]) == pytest.approx(terms, rel=1e-3)
+    assert load(run, device="cpu").embed_images(np.zeros((1, 3, 64, 112), np.uint8)).shape == (1, 16)
+    with pytest.raises(RunError, match="holds something already"):
+        pretrain(settings, corpus=corpus)
+    before = (run / "model.safetensors").stat().st_mtime_ns
+    assert pretrain(settings, corpus=corpus, resume=True) == run
+    assert (run / "model.safetensors").stat().st_mtime_ns == before, "a finished run is left alone"
+
+
+def test_it_learns(corpus: Corpus, tmp_path: Path) -> None:
+    run = pretrain(_settings(tmp_path / "run", optimiser__epochs=12, optimiser__learning_rate=3e-3), corpus=corpus)
+    log = list(csv.DictReader((run / "log.csv").open()))
+    first, last = ([float(row["loss"]) for row in part] for part in (log[:6], log[-6:]))
+    assert np.mean(last) < 0.8 * np.mean(first)
+
+
+class _Interrupt(Exception):
+    pass
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_interrupted_run_resumes_to_the_same_bits(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    changes = {"optimiser__precision": precision, "towers__signal": "vit"}  # its stochastic depth draws random numbers
+    whole = pretrain(_settings(tmp_path / "whole", **changes), corpus=corpus)
+    for steps in (1, 4):
+        settings = _settings(tmp_path / f"after {steps}", **changes)
+        with monkeypatch.context() as patch:
+            patch.setattr(pretraining, "draw_batch", _stop_after(steps))
+            with pytest.raises(_Interrupt):
+                pretrain(settings, corpus=corpus)
+        run = pretrain(settings, corpus=corpus, resume=True)
+        assert all(torch.equal(x, _weights(run)[name]) for name, x in _weights(whole).items())
+        assert (run / "log.csv").read_text() == (whole / "log.csv").read_text()
+
+
+def _stop_after(steps: int) -> Callable[..., Batch]:
+    def draw(
+        settings: Settings, corpus: Corpus, rows: np.ndarray, texts: Texts, step: int, device: torch.device
+    ) -> Batch:
+        if step == steps:
+            raise _Interrupt
+        return draw_batch(settings, corpus, rows, texts, step, device)
+
+    return draw
+
+
+def _pretrain_in_process(settings: Settings) -> None:
+    torch.set_num_threads(1)
+    pretrain(settings, corpus=Corpus.from_records(_records(), name="synthetic"), resume=True)
+
+
+def test_a_killed_run_resumes_to_the_same_bits(corpus: Corpus, tmp_path: Path) -> None:
+    """Killed with SIGKILL as soon as a checkpoint is there, which may be while the next is written."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = pretrain(_settings(tmp_path / "whole", optimiser__epochs=8), corpus=corpus)
+        settings = _settings(tmp_path / "killed", optimiser__epochs=8)
+        process = multiprocessing.get_context("spawn").Process(target=_pretrain_in_process, args=(settings,))
+        process.start()
+        checkpoint, deadline = Path(settings.run.out) / "checkpoint.safetensors", time.monotonic() + 120
+        while not checkpoint.exists() and process.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert not (Path(settings.run.out) / "model.safetensors").exists(), "it was killed before its end"
+        run = pretrain(settings, corpus=corpus, resume=True)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(x, _weights(run)[name]) for name, x in _weights(whole).items())
+
+
+def test_a_checkpoint_of_other_settings_or_cut_short_is_refused(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _settings(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "draw_batch", _stop_after(2))
+        with pytest.raises(_Interrupt):
+            pretrain(settings, corpus=corpus)
+    with pytest.raises(RunError, match="other settings"):
+        pretrain(settings.replace(loss__soft_lead=0.5), corpus=corpus, resume=True)
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    with pytest.raises(RunError, match="no checkpoint that can be read"):
+        pretrain(settings, corpus=corpus, resume=True)
+
+
+def test_a_step_is_drawn_from_the_seed_and_its_number_alone(corpus: Corpus, tmp_path: Path) -> None:
+    settings = _settings(tmp_path / "run", page__layouts=["3x4", "12x1"], page__ageing="photo")
+    rows = corpus.rows("train")
+    texts = embed_texts(settings, corpus, rows, tmp_path / "texts.safetensors")
+    batches = [draw_batch(settings, corpus, rows, texts, step, CPU) for step in (4, 0, 4)]
+    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(batches[0], batches[2], strict=True))
+    assert not torch.equal(batches[0].pages, batches[1].pages)
+    epoch = [draw_batch(settings, corpus, rows, texts, step, CPU).signals for step in range(3)]
+    seen = torch.cat(epoch).nan_to_num().sum(dim=(1, 2))
+    assert len(seen.unique()) == len(rows), "an epoch takes every record once"
+
+
+def test_signals_pages_and_texts_of_a_batch_belong_together(corpus: Corpus, tmp_path: Path) -> None:
+    settings = _settings(tmp_path / "run", page__layouts=["12x1"])
+    rows = corpus.rows("train")
+    texts = embed_texts(settings, corpus, rows, tmp_path / "texts.safetensors")
+    batch = draw_batch(settings, corpus, rows, texts, 1, CPU)
+    signals = torch.from_numpy(corpus.signals(rows))
+    for n in range(8):
+        row = int((signals - batch.signals[n]).abs().nan_to_num().sum(dim=(1, 2)).argmin())
+        assert torch.equal(signals[row].nan_to_num(), batch.signals[n].nan_to_num())
+        report = corpus.reports[row]
+        assert (batch.text_ids[n] >= 0).all() == (report is not None)
+        if report:
+            expected = TextEncoder(cache=tmp_path / "texts.safetensors").encode(split_report(report))
+            drawn_from = torch.cdist(batch.texts[n], expected).min(dim=1).values
+            assert drawn_from.max() < 1e-4
+
+
+def test_where_text_comes_from_is_a_setting(corpus: Corpus, tmp_path: Path) -> None:
+    rows = corpus.rows("train")
+    has_text = {
+        text: (embed_texts(_settings(tmp_path, data__text=text), corpus, rows, None).report_ids >= 0).any(axis=1)
+        for text in ("reports", "labels", "none")
+    }
+    has_report = np.array([corpus.reports[row] is not None for row in rows])
+    assert np.array_equal(has_text["reports"], has_report) and not has_report.all()
+    assert has_text["labels"].all() and not has_text["none"].any()
+
+
+def test_findings_are_drawn_from_the_records_own_report() -> None:
+    texts = Texts(torch.zeros(9, 4), np.array([[3, 1, 8, -1], [5, -1, -1, -1], [-1, -1, -1, -1], [0, 2, 4, 6]]))
+    rng = np.random.default_rng(0)
+    drawn = np.stack([texts.draw(rng, np.array([3, 0, 1, 2]), 3) for _ in range(200)])
+    assert drawn.shape == (200, 4, 3)
+    assert set(drawn[:, 0].ravel()) == {0, 2, 4, 6} and set(drawn[:, 1].ravel()) == {1, 3, 8}
+    assert (np.sort(drawn[:, 1], axis=1) == [1, 3, 8]).all(), "all of them before any comes again"
+    assert (drawn[:, 2] == 5).all() and (drawn[:, 3] == -1).all()
+
+
+def test_a_record_without_a_report_takes_no_part_in_the_text_terms() -> None:
+    """Its text row may hold anything, and the gradient of the text terms at its image is zero."""
+    torch.manual_seed(0)
+    settings = _settings(Path("unused"))
+    model = ECGScan(settings.towers, (64, 112)).eval()
+    batch = Batch(
+        pages=torch.randint(0, 256, (6, 3, 64, 112), dtype=torch.uint8), signals=torch.randn(6, 12, 1000),
+        visible=torch.ones(6, 12, 1000, dtype=torch.bool), texts=torch.randn(6, 2, 384),
+        text_ids=torch.tensor([[0, 3], [1, 1], [-1, -1], [2, 0], [1, 1], [-1, -1]]),
+        report_ids=torch.tensor([[0, 3], [1, -1], [-1, -1], [2, 0], [1, -1], [-1, -1]]),
+    )  # fmt: skip
+    changed = batch._replace(texts=torch.where((batch.text_ids < 0)[..., None], 1e3, batch.texts))
+    objective = Objective(settings.loss)
+    with torch.no_grad():
+        assert objective(model, batch) == objective(model, changed)
+        without = objective(model, batch._replace(text_ids=torch.full((6, 2), -1)))
+    assert "gram" not in objective.terms and torch.isfinite(without)
+
+
+def test_a_text_is_no_negative_of_a_record_that_has_it_too() -> None:
+    """Record 0 is asked for finding 0, which record 1 has as well: who else has what does not change the loss."""
+    torch.manual_seed(0)
+    image, signal, text = (torch.randn(3, 16) for _ in range(3))
+    objective = Objective(Settings().loss)
+    report_ids, text_ids = torch.tensor([[0, -1], [1, 0], [2, -1]]), torch.tensor([0, 1, 2])
+    holds_too = (report_ids[:, None, :] == text_ids[None, :, None]).any(dim=-1)
+    assert holds_too.tolist() == [[True, False, False], [True, True, False], [False, False, True]]
+    logits = torch.nn.functional.normalize(image, dim=-1) @ torch.nn.functional.normalize(text, dim=-1).T / 0.07
+    allowed = logits.masked_fill(holds_too & ~torch.eye(3, dtype=torch.bool), -torch.inf)
+    objective.pairs["image_text"].label_smoothing = 0.0
+    expected = -(allowed.log_softmax(1).diagonal().mean() + allowed.T.log_softmax(1).diagonal().mean()) / 2
+    torch.testing.assert_close(objective._text_terms(image, signal, text, holds_too)["image_text"], expected)
+
+
+def test_a_term_of_weight_zero_changes_nothing() -> None:
+    torch.manual_seed(0)
+    settings = _settings(Path("unused")).replace(loss__gram=0.0, loss__pairwise=0.0, loss__soft_lead=0.0)
+    model = ECGScan(settings.towers, (64, 112)).eval()
+    batch = Batch(
+        torch.randint(0, 256, (4, 3, 64, 112), dtype=torch.uint8), torch.randn(4, 12, 1000),
+        torch.ones(4, 12, 1000, dtype=torch.bool), torch.randn(4, 1, 384),
+        torch.arange(4)[:, None], torch.arange(4)[:, None],
+    )  # fmt: skip
+    objective = Objective(settings.loss)
+    loss = objective(model, batch)
+    assert loss == objective.terms["reconstruction"] and "gram" not in objective.terms
+    loss.backward()
+    assert all(p.grad is None for p in model.text_head.parameters())
+    assert any(p.grad is not None for p in model.image_encoder.parameters())
+
+
+def test_queries_start_where_the_leads_are() -> None:
+    places = places_of_leads("3x4+1", (128, 224))
+    assert places.shape == (12, 20, 2) and (places > 0).all() and (places < 1).all()
+    lead_i, v1, v4 = places[0, 2], places[6, 12], places[9, 17]
+    assert lead_i[0] < v1[0] < v4[0], "I is left of V1, which is left of V4"
+    assert places[0, 2, 1] < places[1, 2, 1] or places[1, 2, 1] > places[8, 12, 1], "II has the rhythm strip"
+    rhythm = places[1]
+    assert (rhythm[1:, 0] > rhythm[:-1, 0]).all() and rhythm[:, 1].std() < 1e-3, "the strip runs from left to right"
+
+
+def test_masks_at_another_rate() -> None:
+    visible = torch.zeros(1, 12, 5000, dtype=torch.bool)
+    visible[..., 500:1000] = True
+    expected = torch.zeros(1, 12, 1000, dtype=torch.bool)
+    expected[..., 100:200] = True
+    assert torch.equal(at_rate(visible, 500), expected)
+    assert not at_rate(visible[..., :2500], 500)[..., 500:].any(), "what a record lacks is not visible"
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    settings = Settings().replace(optimiser__learning_rate=1.0, optimiser__warm_up=0.1)
+    rates = [learning_rate(settings, step, 100) for step in range(100)]
+    assert np.argmax(rates) == 10 and rates[10] == 1.0
+    assert np.all(np.diff(rates[:11]) > 0) and np.all(np.diff(rates[10:]) < 0) and rates[0] > 0 and rates[-1] < 0.001
+    assert rates[55] == pytest.approx(0.5, abs=0.01)
+
+
+def test_initial_weights_are_taken_over_with_their_records(corpus: Corpus, tmp_path: Path) -> None:
+    first = pretrain(_settings(tmp_path / "first"), corpus=corpus)
+    start = {"run__initial_weights": str(first), "optimiser__learning_rate": 1e-12}
+    others = [replace(record, patient_id=f"other {n}") for n, record in enumerate(_records())]
+    second = pretrain(_settings(tmp_path / "second", **start), corpus=Corpus.from_records(others, name="others"))
+    for name, x in _weights(first).items():
+        if "running_" not in name and "num_batches" not in name:
+            torch.testing.assert_close(_weights(second)[name], x, atol=1e-6, rtol=0)
+    import pandas as pd
+
+    records = pd.read_parquet(second / "records.parquet")
+    assert set(records["dataset"]) == {"synthetic", "others"} and len(records) == 2 * len(corpus)
+    with pytest.raises(SettingsError, match="other towers"):
+        pretrain(_settings(tmp_path / "third", towers__embedding_dim=8, **start), corpus=corpus)
+
+
+def test_runs_that_can_not_start(corpus: Corpus, tmp_path: Path) -> None:
+    for changes, message in (
+        ({"optimiser__batch_size": 1000}, "fewer than one batch"),
+        ({"run__device": "no such device"}, "run.device"),
+        ({"page__layouts": ["5x5"]}, "5x5"),
+        ({"page__ageing": "burnt"}, "burnt"),
+        ({"towers__image": "no_such_tower"}, "no_such_tower"),
+        ({"data__corpus": str(tmp_path / "absent")}, "absent"),
+    ):
+        given = None if "data__corpus" in changes else corpus
+        with pytest.raises(ValueError, match=message) as refusal:
+            pretrain(_settings(tmp_path / message.replace(" ", "_"), **changes), corpus=given)
+        assert "\n" not in str(refusal.value)

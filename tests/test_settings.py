@@ -1,0 +1,61 @@
+"""Settings: what is read back equals what was written, and what can't be used is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ecgscan_lite.settings import Settings, SettingsError
+
+
+def test_settings_survive_toml(tmp_path: Path) -> None:
+    settings = Settings().replace(
+        towers__image="test_vit", towers__image_options={"depth": 2, "name with space": [1, 2]},
+        page__layouts=["3x4", "12x1"], loss__soft_lead=0.1, run__out='a "quoted" folder', towers__image_pretrained=True,
+    )  # fmt: skip
+    file = tmp_path / "settings.toml"
+    file.write_text(settings.to_toml(), encoding="utf-8")
+    assert Settings.read(file) == settings != Settings()
+
+
+def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[optimiser]\nlearning_rate = 1\n")
+    settings = Settings.read(file)
+    assert settings.optimiser.learning_rate == 1.0 and isinstance(settings.optimiser.learning_rate, float)
+    assert settings.replace(optimiser__learning_rate=Settings().optimiser.learning_rate) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[optimizer]\nepochs = 1", ["optimizer", "optimiser"]),
+        ("[optimiser]\nepoch = 1", ["epoch", "epochs"]),
+        ("[optimiser]\nepochs = 0", ["optimiser.epochs"]),
+        ("[optimiser]\nepochs = 1.5", ["optimiser.epochs", "int"]),
+        ("[optimiser]\nepochs = true", ["optimiser.epochs"]),
+        ("[optimiser]\nlearning_rate = nan", ["optimiser.learning_rate"]),
+        ("[loss]\nsoft_lead = -1", ["loss.soft_lead"]),
+        ("[loss]\npairwise_kind = 'cosine'", ["infonce", "sigmoid"]),
+        ("[page]\nlayouts = []", ["page.layouts"]),
+        ("[page]\nheight = 10", ["page.height", "64"]),
+        ("[data]\ntext = 'label'", ["reports", "labels", "none"]),
+        ("page = 3", ["page"]),
+        ("= broken", ["settings.toml"]),
+    ],
+)
+def test_useless_settings_are_refused_by_name(tmp_path: Path, text: str, names: list[str]) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as refusal:
+        Settings.read(file)
+    message = str(refusal.value)
+    assert "\n" not in message and all(name in message for name in names)
+
+
+def test_no_file_and_no_text(tmp_path: Path) -> None:
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    for name in ("absent.toml", "binary.toml", "."):
+        with pytest.raises(SettingsError, match="can't be read"):
+            Settings.read(tmp_path / name)
