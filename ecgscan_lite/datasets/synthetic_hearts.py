@@ -47,8 +47,8 @@ _PACED = np.array(
         [122, 15.0, 0.40, -0.45, 0.50],
     ]
 )
-_RIGHT_TERMINAL = np.array([[88, 13.0, -0.36, -0.04, -0.62], [112, 11.0, -0.24, 0.02, -0.38]])
-_INCOMPLETE_TERMINAL = np.array([[76, 8.5, -0.26, -0.08, -0.46]])
+_RIGHT_TERMINAL = np.array([[88, 13.0, -0.44, -0.06, -0.52], [112, 11.0, -0.28, 0.0, -0.32]])
+_INCOMPLETE_TERMINAL = np.array([[75, 8.5, -0.35, -0.12, -0.31]])
 _T_DIRECTION = np.array([0.36, 0.15, -0.25])
 
 
@@ -62,12 +62,13 @@ def _activation(rng: np.random.Generator, patient: Patient) -> np.ndarray:
         rows = (_LAFB if patient.has("LAFB") else _NORMAL).copy()
     if patient.has("LVH"):
         rows[2:4, 2:] *= rng.uniform(1.45, 2.1) * np.array([1.1, 0.75, 0.85])
+        rows[2:4, 1] *= 1.12
     _infarct(rng, patient, rows)
     if patient.has("CRBBB"):
         rows[2:, 4] *= rng.uniform(0.0, 0.6)
         rows = np.concatenate([rows, _RIGHT_TERMINAL * rng.lognormal(0, 0.2)])
     elif patient.has("IRBBB"):
-        rows[3, 4] *= rng.uniform(0.3, 0.9)
+        rows[2:, 4] *= rng.uniform(0.3, 0.9)
         rows = np.concatenate([rows, _INCOMPLETE_TERMINAL * rng.lognormal(0, 0.25)])
     strength = np.linalg.norm(rows[:, 2:], axis=1, keepdims=True)
     rows[:, 2:] *= rng.lognormal(0, 0.18, (len(rows), 1))
@@ -105,8 +106,8 @@ def _recovery_vectors(rng: np.random.Generator, patient: Patient, qrs: np.ndarra
     if patient.has("CLBBB", "PACE"):
         area = (qrs[:, 1:2] * qrs[:, 2:]).sum(axis=0) / qrs[:, 1].sum()
         return -0.17 * area * rng.lognormal(0, 0.3), -0.45 * area * rng.lognormal(0, 0.3) + rng.normal(0, 0.05, 3)
-    if patient.has("CRBBB"):
-        t = t + np.array([0.05, 0.0, 0.26]) * rng.uniform(0.5, 1.2)
+    if patient.has("CRBBB", "IRBBB"):
+        t = t + np.array([0.05, 0.0, 0.26]) * rng.uniform(0.5, 1.2) * (1.0 if patient.has("CRBBB") else 0.3)
     if patient.strain:
         st = st + np.array([-0.09, -0.03, -0.06]) * rng.uniform(0.5, 1.5)
         t = np.array([-0.20, -0.04, -0.32]) * rng.lognormal(0, 0.35)
