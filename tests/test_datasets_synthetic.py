@@ -206,7 +206,7 @@ def test_coloured_noise_is_the_sum_of_its_sinusoids():
 
 def test_every_statement_is_frequent():
     share = {code: np.mean([code in record.statements for record in records()]) for code in STATEMENTS}
-    assert min(share.values()) >= 0.035, share
+    assert min(share.values()) >= 0.04, share
     assert 0.25 < share["NORM"] < 0.45
 
 
@@ -296,8 +296,9 @@ def test_inferior_infarction():
     others = ("PVC", "LAFB", "CRBBB", "CLBBB", "AFLT", "ISC_")
     assert np.median(level("IMI", "aVF", 0.08, 0.12, others, acute=True)) > 0.08  # raised ST
     assert np.median(level("IMI", "aVL", 0.08, 0.12, others, acute=True)) < -0.03  # its reciprocal
-    early = {code: np.median(level(code, "III", -0.05, -0.01, others)) for code in ("IMI", "NORM")}
-    assert early["IMI"] < early["NORM"] - 0.05
+    for lead in ("III", "aVF"):  # the QRS begins downwards
+        early = {code: np.median(level(code, lead, -0.05, -0.01, others)) for code in ("IMI", "NORM")}
+        assert early["IMI"] < -0.04 and early["NORM"] > 0
 
 
 def test_anterior_infarction_loses_r_in_v1_to_v3():

@@ -82,10 +82,11 @@ def _activation(rng: np.random.Generator, patient: Patient) -> np.ndarray:
 def _infarct(rng: np.random.Generator, patient: Patient, rows: np.ndarray) -> None:
     """Take the forces of the dead wall out of the first half of the QRS, in place."""
     if patient.has("IMI"):
-        depth = rng.beta(1.2, 2.0)  # of the Q wave; old infarctions often keep no more than a low R
+        depth = rng.beta(0.9, 2.4)  # of the Q wave; old infarctions often keep no more than a low R
         rows[0, 3] = -0.02 - 0.16 * depth
         rows[1, 3] = -0.02 - 0.36 * depth
-        rows[2, 3] *= rng.uniform(-0.2, 0.5) if rows[2, 3] > 0 else rng.uniform(0.4, 1.0)
+        rows[:2, 2] += np.array([0.06, 0.25]) * rng.random()
+        rows[2, 3] *= rng.uniform(-0.1, 0.55) if rows[2, 3] > 0 else rng.uniform(0.4, 1.0)
         rows[3, 3] = 0.5 * rows[3, 3] + rng.normal(0.02, 0.10)
     if patient.has("ASMI", "AMI"):
         rows[0, 2:] = rng.uniform(-0.05, 0.12), rows[0, 3], rng.uniform(0.0, 0.2)

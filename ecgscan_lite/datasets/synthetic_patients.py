@@ -21,7 +21,14 @@ _SHARE_NORMAL = 0.34
 _RHYTHMS = {"SR": 0.47, "SARRH": 0.05, "SBRAD": 0.09, "STACH": 0.10, "AFIB": 0.135, "AFLT": 0.08, "PACE": 0.10}
 _CONDUCTION = {"": 0.63, "CLBBB": 0.09, "CRBBB": 0.07, "CRBBB LAFB": 0.04, "IRBBB": 0.09, "LAFB": 0.10}
 _REPOLARISATION = {"": 0.82, "ISC_": 0.07, "NDT": 0.11}
-_QRS_MS = {"CLBBB": (130, 168), "PACE": (135, 180), "CRBBB": (122, 156), "IRBBB": (102, 118), "LAFB": (88, 116), "LVH": (84, 116)}
+_QRS_MS = {
+    "CLBBB": (130, 168),
+    "PACE": (135, 180),
+    "CRBBB": (122, 156),
+    "IRBBB": (102, 118),
+    "LAFB": (88, 116),
+    "LVH": (84, 116),
+}
 
 
 @dataclass(frozen=True)
