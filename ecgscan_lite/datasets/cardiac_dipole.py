@@ -113,8 +113,8 @@ def coloured_noise(coefficients: np.ndarray, fs: float, samples: int) -> np.ndar
         Shape: (T, C).
     """
     period = round(NOISE_PERIOD * fs)
-    kept = coefficients[: period // 2]
-    return np.fft.irfft(kept, n=period, axis=0)[:samples] * (period / 2)
+    kept = np.ascontiguousarray(coefficients[: period // 2].T)
+    return np.fft.irfft(kept, n=period)[:, :samples].T * (period / 2)
 
 
 def twelve_leads(independent: np.ndarray) -> np.ndarray:

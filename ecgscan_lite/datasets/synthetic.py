@@ -8,6 +8,7 @@ Each record is a patient (`synthetic_patients`), whose heart's waves (`synthetic
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from ecgscan_lite.records import ECGRecord
 
 SPLIT_SIZES: dict[str, int] = {"train": 4000, "val": 500, "test": 1000}
 _STREAMS = {split: stream for stream, split in enumerate(SPLIT_SIZES)}
+_FIRST_DRAW = round(50 * dipole.NOISE_PERIOD)  # noise up to 50 Hz is drawn first, the same at every sampling rate
 _WORDS = 1  # marks the random stream of a report, so that signals can be drawn without it
 
 
@@ -190,17 +192,26 @@ def _noise(rng: np.random.Generator, fs: float, samples: int) -> np.ndarray:
     muscle = rng.lognormal(np.log(0.0016), 0.8) * rng.lognormal(0, 0.35, 9) * limb
     mains = rng.lognormal(np.log(0.002), 0.8) * rng.lognormal(0, 0.5, 9)
     drift = _movement(rng, fs, samples)
-    angle = 2 * np.pi * (rng.choice([50.0, 60.0]) * np.arange(samples) / fs + rng.random())
-    low = rng.standard_normal((2, round(50 * dipole.NOISE_PERIOD), 9))
-    beyond = round(fs * dipole.NOISE_PERIOD / 2) - low.shape[1]
-    drawn = np.concatenate([low, rng.standard_normal((2, max(beyond, 0), 9))], axis=1)
-    f = np.arange(drawn.shape[1])[:, None] / dipole.NOISE_PERIOD
-    slow = np.where((f > 0.04) & (f < 1.2), 0.1 / np.maximum(f, 0.08), 0) * wander
-    fast = muscle / np.sqrt(50 * dipole.NOISE_PERIOD * (1 + (f / 120) ** 2)) * np.clip(f / 8, 0.3, 1)
-    noise = dipole.coloured_noise((drawn[0] + 1j * drawn[1]) * (slow + fast), fs, samples) + drift
-    if fs > 150:
-        noise += np.sin(angle)[:, None] * mains
+    hum, phase = rng.choice([50.0, 60.0]), rng.random()
+    slow, fast = _noise_spectra(max(round(fs * dipole.NOISE_PERIOD / 2), _FIRST_DRAW))
+    drawn = rng.standard_normal((9, _FIRST_DRAW, 2), dtype=np.float32)
+    if len(slow) > _FIRST_DRAW:
+        beyond = rng.standard_normal((9, len(slow) - _FIRST_DRAW, 2), dtype=np.float32)
+        drawn = np.concatenate([drawn, beyond], axis=1)
+    spectrum = drawn.view(np.complex64)[..., 0] * (wander[:, None] * slow + muscle[:, None] * fast)
+    noise = dipole.coloured_noise(spectrum.T, fs, samples) + drift
+    if fs > 150:  # at lower rates the recorder's filter has taken it away
+        noise += np.sin(2 * np.pi * (hum * np.arange(samples) / fs + phase))[:, None] * mains
     return noise
+
+
+@cache
+def _noise_spectra(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Amplitudes of wander and of muscle noise at k / `NOISE_PERIOD` Hz. Shapes: (length,), (length,)."""
+    f = np.arange(length) / dipole.NOISE_PERIOD
+    slow = np.where((f > 0.04) & (f < 1.2), 0.1 / np.maximum(f, 0.08), 0)
+    fast = np.clip(f / 8, 0.3, 1) / np.sqrt(_FIRST_DRAW * (1 + (f / 120) ** 2))
+    return slow, fast
 
 
 def _movement(rng: np.random.Generator, fs: float, samples: int) -> np.ndarray:
