@@ -97,14 +97,16 @@ def draw_batch(
     chosen = order[place * size : (place + 1) * size]
     rng = np.random.default_rng((settings.run.seed, epoch, place + 1))
     signals = corpus.signals(rows[chosen], seconds=SAMPLES / RATE)
-    layout = settings.page.layouts[rng.integers(len(settings.page.layouts))]
-    page = draw_pages(signals, corpus.fs, settings.page, layout, rng.integers(2**31, size=size).tolist(), device)
     count = settings.data.findings_per_step if settings.data.text_unit == "finding" else 1
     ids = torch.from_numpy(texts.draw(rng, chosen, count))
+    page = None
+    if "image" in settings.data.modalities:
+        layout = settings.page.layouts[rng.integers(len(settings.page.layouts))]
+        page = draw_pages(signals, corpus.fs, settings.page, layout, rng.integers(2**31, size=size).tolist(), device)
     return Batch(
-        pages=page.image,
+        pages=page.image if page else None,
         signals=signals_at_model_rate(signals, corpus.fs).to(device),
-        visible=at_rate(page.visible, corpus.fs),
+        visible=at_rate(page.visible, corpus.fs) if page else None,
         texts=texts.embeddings[ids.clamp(min=0)].to(device),
         text_ids=ids.to(device),
         report_ids=torch.from_numpy(texts.report_ids[chosen]).to(device),

@@ -13,8 +13,8 @@ SAMPLES = 1000  # of every lead: 10 s
 PATCH = 50  # samples that one query reconstructs: 0.5 s
 PATCHES = SAMPLES // PATCH
 QUERIES = 12 * PATCHES
-WINDOW_ROWS, WINDOW_COLUMNS = 13, 9  # points that a query reads the fine map at
-WINDOW_HEIGHT, WINDOW_WIDTH = 0.32, 0.06  # of the page
+WINDOW_ROWS, WINDOW_COLUMNS = 13, 7  # points that a query reads the fine map at
+WINDOW_HEIGHT, WINDOW_WIDTH = 0.24, 0.05  # of the page
 
 
 class LeadDecoder(nn.Module):
@@ -33,7 +33,7 @@ class LeadDecoder(nn.Module):
 
     HEAD_DIM = 32
 
-    def __init__(self, dim: int = 128, hidden: int = 256) -> None:
+    def __init__(self, dim: int = 128, hidden: int = 128) -> None:
         super().__init__()
         self.heads = dim // self.HEAD_DIM
         self.places = nn.Parameter(torch.full((12, PATCHES, 2), 0.5))
@@ -44,8 +44,10 @@ class LeadDecoder(nn.Module):
         self.place_gain = nn.Parameter(torch.ones(self.heads))
         self.from_context = nn.Linear(dim, hidden)
         self.from_window = nn.Linear(FINE_CHANNELS * WINDOW_ROWS * WINDOW_COLUMNS, hidden)
-        self.mix = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.LayerNorm(hidden))
+        self.mix = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
         self.to_samples = nn.Linear(hidden, PATCH)
+        self.height_to_samples = nn.Linear(self.from_window.in_features, PATCH)
+        self.gate = nn.Linear(dim, 1)
 
     @torch.no_grad()
     def place_queries(self, places: Tensor) -> None:
@@ -55,9 +57,10 @@ class LeadDecoder(nn.Module):
     def forward(self, page: PageEncoding) -> Tensor:
         """Returns float32 mV at 100 Hz. Shape: (B, 12, 1000)."""
         context, places = self._find(page)
-        hidden = self.mix(self.from_context(context) + self.from_window(self._read(page.fine, places)))
-        with torch.autocast(hidden.device.type, enabled=False):  # three digits of bf16 are too few for millivolts
-            patches = self.to_samples(hidden.float())
+        window = self._read(page.fine, places)
+        hidden = self.mix(self.from_context(context) + self.from_window(window))
+        gate = self.gate(context).sigmoid()  # (B, Q, 1)
+        patches = self.to_samples(hidden).float() + gate.float() * self.height_to_samples(window).float()
         return patches.unflatten(1, (12, PATCHES)).flatten(2)
 
     def _find(self, page: PageEncoding) -> tuple[Tensor, Tensor]:
@@ -81,4 +84,4 @@ class LeadDecoder(nn.Module):
         window = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)  # (points, 2)
         points = 2 * (places[:, :, None] + window) - 1  # grid_sample counts from -1 to 1
         values = F.grid_sample(fine.float(), points, align_corners=False)  # (B, channels, Q, points)
-        return values.permute(0, 2, 1, 3).flatten(2)
+        return values.to(fine.dtype).permute(0, 2, 1, 3).flatten(2)

@@ -110,6 +110,8 @@ class _Trainer:
         device = model.device
         self.objective = Objective(settings.loss).to(device)
         self.modules = nn.ModuleDict({"model": model, "objective": self.objective}).train()
+        if settings.towers.signal_frozen:
+            model.signal_encoder.requires_grad_(False).eval()
         self.parameters = {name: p for name, p in self.modules.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(self._parameter_groups(), fused=device.type == "cuda")
         self.autocast = autocast_dtype(settings.optimiser.precision, device)

@@ -16,7 +16,8 @@ from ecgscan_lite.reporting import REPORT_FILE, RESULTS_FILE, write_report
 from ecgscan_lite.settings import Settings
 from ecgscan_lite.views import Drawing
 
-RECORDS = {"train": 1600, "val": 400, "test": 600}
+RECORDS = {"train": 3600, "val": 400, "test": 600}
+RUNS = ("teachers", "alignment", "with_soft_lead", "without_soft_lead")
 SUMMARY = (
     "In a few minutes an encoder learned to read electrocardiograms from pictures of the printed page, guided by the "
     "recorded signal and the written report. All records are synthetic: the figures show that the method works from "
@@ -30,7 +31,6 @@ def quickstart(
     *,
     seed: int = 0,
     records: dict[str, int] | None = None,
-    settings: Settings | None = None,
     progress: bool | None = None,
 ) -> dict[str, Any]:
     """Pretrain on synthetic records, with and without the soft-lead constraint, and evaluate on records not seen.
@@ -41,7 +41,6 @@ def quickstart(
         out: folder for the two runs, `results.json` and `report.html`.
         seed: of the records, the weights and everything else that is random.
         records: how many synthetic records a split has.
-        settings: of the pretraining; `run.out` and `run.seed` are set here.
         progress: show progress bars; None shows them on a terminal.
 
     Returns:
@@ -51,26 +50,48 @@ def quickstart(
         RunError: the folder holds runs of other settings.
     """
     out, records = Path(out), records or RECORDS
-    settings = (settings or Settings()).replace(run__seed=seed, data__records=0)
-    constrained, unconstrained = out / "with_soft_lead", out / "without_soft_lead"
     if (out / RESULTS_FILE).exists():
-        for finished in (constrained, unconstrained):
-            shutil.rmtree(finished, ignore_errors=True)
-        (out / RESULTS_FILE).unlink()
-        (out / REPORT_FILE).unlink(missing_ok=True)
+        _clear(out)
     corpus = synthetic_corpus(records, seed)
-    for run, weight in ((constrained, settings.loss.soft_lead), (unconstrained, 0.0)):
-        pretrain(
-            settings.replace(run__out=str(run), loss__soft_lead=weight), resume=True, corpus=corpus, progress=progress
-        )
-    drawing = Drawing(settings.page, seed, progress)
+    for settings in stages(out, seed):
+        pretrain(settings, resume=True, corpus=corpus, progress=progress)
+    constrained, unconstrained = (out / run for run in RUNS[2:])
+    drawing = Drawing(Settings().page, seed, progress)
     plan = Plan(drawing=drawing, seen_patients=read_seen_patients(constrained, corpus), seed=seed)
     results, figures = assess(load(constrained), corpus, plan, load(unconstrained))
     results["run"] = describe_run(
-        command="ecgscan quickstart", seed=seed, data=f"synthetic records: {records}", settings=settings.to_dict()
+        command="ecgscan quickstart",
+        seed=seed,
+        data=f"synthetic records: {records}",
     )
     write_report(out, results, figures, "ECG-Scan quickstart", SUMMARY)
     return results
+
+
+def stages(out: Path, seed: int) -> list[Settings]:
+    """The four runs: the signal tower learns from reports; the image tower from both; then the paths part.
+
+    The last two runs start from the same weights, and see the same pages in the same order; they differ in nothing but
+    the soft-lead constraint.
+    """
+    common = Settings().replace(run__seed=seed, loss__soft_lead=0.0)
+    runs = dict(zip(RUNS, (str(out / run) for run in RUNS), strict=True))
+    teachers = common.replace(
+        run__out=runs["teachers"], data__modalities="signal,text", optimiser__epochs=6, optimiser__learning_rate=3e-3
+    )
+    alignment = common.replace(
+        run__out=runs["alignment"], run__initial_weights=runs["teachers"], towers__signal_frozen=True,
+        optimiser__epochs=2, optimiser__batch_size=48, optimiser__learning_rate=3e-3,
+    )  # fmt: skip
+    fork = alignment.replace(
+        run__initial_weights=runs["alignment"], data__records=1600, optimiser__epochs=1, optimiser__learning_rate=1e-3
+    )
+    return [
+        teachers,
+        alignment,
+        fork.replace(run__out=runs["with_soft_lead"], loss__soft_lead=Settings().loss.soft_lead),
+        fork.replace(run__out=runs["without_soft_lead"]),
+    ]
 
 
 def synthetic_corpus(records: dict[str, int], seed: int) -> Corpus:
@@ -78,3 +99,11 @@ def synthetic_corpus(records: dict[str, int], seed: int) -> Corpus:
     datasets = [open_dataset("synthetic", split=split, n=records[split], seed=seed) for split in SPLITS]
     splits = [split for split in SPLITS for _ in range(records[split])]
     return Corpus.from_records(chain(*datasets), splits=splits, name="synthetic")
+
+
+def _clear(out: Path) -> None:
+    """Remove a finished quickstart, and nothing else that may be in the folder."""
+    for run in RUNS:
+        shutil.rmtree(out / run, ignore_errors=True)
+    for file in (RESULTS_FILE, REPORT_FILE):
+        (out / file).unlink(missing_ok=True)

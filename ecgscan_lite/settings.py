@@ -21,6 +21,7 @@ class DataSettings:
     Attributes:
         corpus: "synthetic", or a folder made by `ecgscan prepare`.
         records: how many records of the training split at most; 0 takes all.
+        modalities: "image,signal,text", or "signal,text" to train the teachers of a later run: no pages are drawn then.
         text: where the text of a record comes from. "reports": its own report, and a record without one takes no part
             in the text terms; "labels": text made from its statements, which is supervision and no self-supervision;
             "none": no text terms.
@@ -31,6 +32,7 @@ class DataSettings:
 
     corpus: str = "synthetic"
     records: int = 0
+    modalities: Literal["image,signal,text", "signal,text"] = "image,signal,text"
     text: Literal["reports", "labels", "none"] = "reports"
     text_unit: Literal["finding", "report"] = "finding"
     findings_per_step: int = 4
@@ -61,6 +63,7 @@ class TowerSettings:
         image_options: further arguments of `timm.create_model`.
         image_pretrained: start from timm's published weights.
         signal: "resnet" or "vit".
+        signal_frozen: keep the signal tower as `run.initial_weights` has it; its head is trained all the same.
         text: "minilm" (the weights installed with this package), a folder, or a hub id of sentence-transformers.
         embedding_dim: D, of the joint space.
         decoder_dim: width of the decoder that reconstructs the leads.
@@ -70,6 +73,7 @@ class TowerSettings:
     image_options: dict[str, Any] = field(default_factory=lambda: {"channels": [32, 64, 128, 256], "stem_width": 16})
     image_pretrained: bool = False
     signal: Literal["resnet", "vit"] = "resnet"
+    signal_frozen: bool = False
     text: str = "minilm"
     embedding_dim: int = 128
     decoder_dim: int = 128

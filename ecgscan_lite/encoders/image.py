@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TOKEN_STRIDE = 16  # px, of the map that the decoder looks for leads in
-FINE_STRIDE = 4  # px, of the map that it reads them from; at 224 px to a page of 10 s this is 0.2 s
-FINE_CHANNELS = 8
+TOKEN_STRIDE = 32  # px, of the map that the decoder looks for leads in
+FINE_STRIDE = 2  # px, of the map that it reads them from; at 224 px to a page of 10 s this is 0.2 s
+FINE_CHANNELS = 6
 POSITION_BANDS = 12  # the finest wave is a sixth of the page long
 
 

