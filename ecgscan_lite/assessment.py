@@ -26,6 +26,8 @@ from ecgscan_lite.reporting import Picture, write_report
 from ecgscan_lite.settings import PageSettings
 from ecgscan_lite.views import Drawing, View, draw, reconstruct_pages, see_pages, see_signals
 
+PROBE_GRID = (1e-3, 1e-2, 1e-1)  # inverse strengths of the penalty that the probes choose from
+
 
 class AssessmentError(ValueError):
     """A corpus that a model can't be judged on; the message is one line."""
@@ -149,7 +151,9 @@ def _linear_probe(view: View, corpus: Corpus, plan: Plan) -> dict[str, Any]:
         (view.features[rows], labels[rows], _patients(corpus, rows))
         for rows in (_rows(corpus, plan, split) for split in ("train", "val", "test"))
     )
-    return evaluation.linear_probe(train, val, test, classes=names, bootstrap=plan.bootstrap, seed=plan.seed).as_dict()
+    return evaluation.linear_probe(
+        train, val, test, classes=names, grid=PROBE_GRID, bootstrap=plan.bootstrap, seed=plan.seed
+    ).as_dict()
 
 
 def _compare(views: dict[str, View], corpus: Corpus, plan: Plan) -> dict[str, Any]:
@@ -158,8 +162,8 @@ def _compare(views: dict[str, View], corpus: Corpus, plan: Plan) -> dict[str, An
     names, labels = _task(corpus, plan)
     patients = _patients(corpus, rows)
     probes = evaluation.cross_validated_probe(
-        {name: view.features[rows] for name, view in views.items()}, labels[rows], patients,
-        folds=plan.folds, classes=names, bootstrap=plan.bootstrap, seed=plan.seed,
+        {name: views[name].features[rows] for name in ("image", "random")}, labels[rows], patients,
+        folds=plan.folds, classes=names, grid=PROBE_GRID, bootstrap=plan.bootstrap, seed=plan.seed,
     )  # fmt: skip
     test = evaluation.paired_test(
         labels[rows], probes.scores["image"], probes.scores["random"], patients, seed=plan.seed

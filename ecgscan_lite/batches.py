@@ -162,4 +162,5 @@ def _texts(settings: Settings, corpus: Corpus, rows: np.ndarray) -> Sequence[str
         return [None] * len(rows)
     if settings.data.text == "labels":
         return [label_text(statements) for statements in corpus.statements(rows)]
-    return [corpus.reports[row] for row in rows]
+    reports = corpus.reports
+    return [reports[row] for row in rows]

@@ -204,3 +204,7 @@ def _print_results(results: dict, out: Path) -> None:
         table.add_row(*row)
     Console().print(table)
     print(f"report: {out / REPORT_FILE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,8 @@ from ecgscan_lite.reporting import REPORT_FILE, RESULTS_FILE, write_report
 from ecgscan_lite.settings import Settings
 from ecgscan_lite.views import Drawing
 
-RECORDS = {"train": 3600, "val": 400, "test": 600}
+RECORDS = {"train": 3600, "val": 300, "test": 600}
+PROBED = 1200  # of the training records, for the linear probe
 RUNS = ("teachers", "alignment", "with_soft_lead", "without_soft_lead")
 SUMMARY = (
     "In a few minutes an encoder learned to read electrocardiograms from pictures of the printed page, guided by the "
@@ -56,6 +57,7 @@ def quickstart(
     for settings in stages(out, seed):
         pretrain(settings, resume=True, corpus=corpus, progress=progress)
     constrained, unconstrained = (out / run for run in RUNS[2:])
+    corpus = synthetic_corpus(records | {"train": min(PROBED, records["train"])}, seed)
     drawing = Drawing(Settings().page, seed, progress)
     plan = Plan(drawing=drawing, seen_patients=read_seen_patients(constrained, corpus), seed=seed)
     results, figures = assess(load(constrained), corpus, plan, load(unconstrained))
@@ -77,14 +79,14 @@ def stages(out: Path, seed: int) -> list[Settings]:
     common = Settings().replace(run__seed=seed, loss__soft_lead=0.0)
     runs = dict(zip(RUNS, (str(out / run) for run in RUNS), strict=True))
     teachers = common.replace(
-        run__out=runs["teachers"], data__modalities="signal,text", optimiser__epochs=6, optimiser__learning_rate=3e-3
+        run__out=runs["teachers"], data__modalities="signal,text", optimiser__epochs=9, optimiser__learning_rate=3e-3
     )
     alignment = common.replace(
         run__out=runs["alignment"], run__initial_weights=runs["teachers"], towers__signal_frozen=True,
-        optimiser__epochs=2, optimiser__batch_size=48, optimiser__learning_rate=3e-3,
+        optimiser__epochs=3, optimiser__batch_size=48, optimiser__learning_rate=3e-3,
     )  # fmt: skip
     fork = alignment.replace(
-        run__initial_weights=runs["alignment"], data__records=1600, optimiser__epochs=1, optimiser__learning_rate=1e-3
+        run__initial_weights=runs["alignment"], data__records=1200, optimiser__epochs=1, optimiser__learning_rate=1e-3
     )
     return [
         teachers,

@@ -97,7 +97,7 @@ class LossSettings:
     pairwise: float = 1.0
     pairwise_kind: Literal["infonce", "sigmoid"] = "infonce"
     reconstruction: float = 1.0
-    soft_lead: float = 1.0
+    soft_lead: float = 0.1
     temperature: float = 0.07
     label_smoothing: float = 0.1
 

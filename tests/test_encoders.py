@@ -41,7 +41,7 @@ def test_unknown_towers_are_refused_in_one_line() -> None:
 
 
 def test_features_keep_where_on_the_page_something_is() -> None:
-    """Averaging alone gives the same features to a mark on the left and the same mark on the right."""
+    """Pooling alone gives the same features to a mark on the left and the same mark on the right."""
     torch.manual_seed(0)
     encoder = ImageEncoder("test_resnet", feature_dim=64).eval()
     left = torch.zeros(1, encoder.feature_norm.normalized_shape[0], 4, 7)

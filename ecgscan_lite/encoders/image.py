@@ -37,7 +37,8 @@ class ImageEncoder(nn.Module):
     """A timm model that gives pooled features of a page, and what the decoder needs to read its leads.
 
     A page is no photograph of an object: where a wave is tells which lead it is in. So position is added to the
-    features before they are averaged, and the average keeps what was found where.
+    features before they are pooled, and the pool keeps what was found where. Half of the features are means over the
+    page, for what is everywhere, and half are maxima, for what is there once, such as a premature beat.
 
     The tokens join the tower's last map, which knows the context, with its first map of a stride of at least
     `TOKEN_STRIDE`, which knows the place. A plain vision transformer has one resolution, which serves for everything.
@@ -46,7 +47,7 @@ class ImageEncoder(nn.Module):
         name: of a timm model that offers `forward_intermediates`.
         pretrained: fetch timm's published weights.
         token_dim: width of the tokens.
-        feature_dim: width of the pooled features.
+        feature_dim: width of the pooled features; even.
         options: further arguments of `timm.create_model`.
 
     Raises:
@@ -66,8 +67,8 @@ class ImageEncoder(nn.Module):
         self.context_to_tokens = nn.Conv2d(last, token_dim, 1)
         self.token_norm = nn.LayerNorm(token_dim)
         self.feature_norm = nn.LayerNorm(last)
-        self.to_features = nn.Linear(last, feature_dim)
-        self.position_to_features = nn.Linear(4 * POSITION_BANDS, feature_dim, bias=False)
+        self.to_features = nn.Linear(last, feature_dim // 2)
+        self.position_to_features = nn.Linear(4 * POSITION_BANDS, feature_dim // 2, bias=False)
         self.feature_dim = feature_dim
         self.mean, self.std = (tuple(self.backbone.pretrained_cfg.get(key, (0.5, 0.5, 0.5))) for key in ("mean", "std"))
 
@@ -93,7 +94,8 @@ class ImageEncoder(nn.Module):
         place = self.position_to_features(
             encode_positions(grid_positions(*last.shape[-2:], device=last.device))
         )  # (N, F)
-        return F.gelu(content + place).mean(dim=1)
+        found = F.gelu(content + place)
+        return torch.cat([found.mean(dim=1), found.amax(dim=1)], dim=-1)
 
 
 def grid_positions(rows: int, columns: int, device: torch.device | str = "cpu") -> Tensor:
