@@ -242,6 +242,7 @@ def _fit_and_score(
 ) -> dict[Recipe, np.ndarray]:
     """Log-odds of the other records under every recipe; each fit starts from that of the penalty before it."""
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     scores = {recipe: np.zeros((len(x_other), y_train.shape[1])) for recipe in recipes}
     learnable = np.flatnonzero(y_train.any(axis=0) & ~y_train.all(axis=0))
@@ -250,9 +251,10 @@ def _fit_and_score(
         path = list(path)
         for column in learnable:
             model = LogisticRegression(class_weight=class_weight, max_iter=2000, warm_start=True)
-            for recipe in path:
-                model.set_params(C=recipe.c).fit(train, y_train[:, column])
-                scores[recipe][:, column] = model.decision_function(other)
+            with threadpool_limits(1):  # threads cost these small fits far more than they save
+                for recipe in path:
+                    model.set_params(C=recipe.c).fit(train, y_train[:, column])
+                    scores[recipe][:, column] = model.decision_function(other)
     return scores
 
 
