@@ -170,13 +170,16 @@ def main() -> None:
 
 
 def _is_of_the_users_making(error: Exception) -> bool:
-    from click import ClickException
+    return isinstance(error, (ValueError, OSError, MemoryError)) or _is_of_the_parser(error)
 
-    return isinstance(error, (ValueError, OSError, MemoryError, ClickException))
+
+def _is_of_the_parser(error: Exception) -> bool:
+    """An option or argument that is absent or of the wrong kind; typer carries a click of its own, or uses another."""
+    return hasattr(error, "format_message")
 
 
 def _one_line(error: Exception) -> str:
-    if hasattr(error, "format_message"):  # click: an option or argument that is absent or of the wrong kind
+    if _is_of_the_parser(error):
         return f"{error.format_message()} See: ecgscan --help"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'file'}: {error.strerror}"

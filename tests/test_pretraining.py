@@ -66,7 +66,10 @@ def test_a_run_leaves_weights_settings_log_and_list_of_records(corpus: Corpus, t
     log = list(csv.DictReader((run / "log.csv").open()))
     assert len(log) == 6 and all(np.isfinite(float(row["loss"])) for row in log)
     for row in log:
-        terms = sum(float(row[name]) for name in ("pairwise", "gram", "reconstruction", "soft_lead"))
+        terms = sum(
+            getattr(settings.loss, name) * float(row[name])
+            for name in ("pairwise", "gram", "reconstruction", "soft_lead")
+        )
         assert float(row["loss"]) == pytest.approx(terms, rel=1e-3)
     assert load(run, device="cpu").embed_images(np.zeros((1, 3, 64, 112), np.uint8)).shape == (1, 16)
     with pytest.raises(RunError, match="holds something already"):
