@@ -73,16 +73,16 @@ def assess(
     """
     test = _rows(corpus, plan, "test")
     random = random_model(model, corpus, plan)
-    views = {
-        "image": see_pages(model, corpus, plan.drawing, "image tower"),
-        "random": see_pages(random, corpus, plan.drawing, "random image tower"),
-        "signal": see_signals(model, corpus),
-    }
-    results: dict[str, Any] = {name: {} for name in views}
+    views = see_pages({"image": model, "random": random}, corpus, plan.drawing)
+    views["signal"] = see_signals(model, corpus)
+    statements = _judged_statements(corpus, test)
+    results: dict[str, Any] = {}
     for name, view in views.items():
-        prompts = (random if name == "random" else model).embed_statements(_judged_statements(corpus, test))
-        results[name]["zero_shot"] = _zero_shot(view, prompts, corpus, test, plan)
-        results[name]["linear_probe"] = _linear_probe(view, corpus, plan)
+        prompts = (random if name == "random" else model).embed_statements(statements)
+        results[name] = {
+            "zero_shot": _zero_shot(view, prompts, statements, corpus, test, plan),
+            "linear_probe": _linear_probe(view, corpus, plan),
+        }
     results["paired_test"] = _compare(views, corpus, plan)
     results["retrieval"] = _retrieval(model, views, corpus, test)
     results["reconstruction"], example = _reconstruction(model, unconstrained, corpus, test, plan)
@@ -137,8 +137,9 @@ def _judged_statements(corpus: Corpus, rows: np.ndarray) -> list[str]:
     return [code for code, keep in zip(corpus.statement_names, enough, strict=True) if keep]
 
 
-def _zero_shot(view: View, prompts: np.ndarray, corpus: Corpus, rows: np.ndarray, plan: Plan) -> dict[str, Any]:
-    codes = _judged_statements(corpus, rows)
+def _zero_shot(
+    view: View, prompts: np.ndarray, codes: list[str], corpus: Corpus, rows: np.ndarray, plan: Plan
+) -> dict[str, Any]:
     return evaluation.zero_shot(
         view.embeddings[rows] @ prompts.T, corpus.labels(codes)[rows],
         statements=codes, patients=_patients(corpus, rows), bootstrap=plan.bootstrap, seed=plan.seed,
@@ -191,7 +192,7 @@ def _retrieval(model: ECGScan, views: dict[str, View], corpus: Corpus, rows: np.
     if len(with_report):
         texts = reports.dropna().tolist()
         tables["report"] = evaluation.retrieval(
-            views["image"].embeddings[with_report], model.embed_texts(texts), groups=texts
+            views["image"].embeddings[with_report], model.embed_reports(texts), groups=texts
         )
     return {
         direction.replace("query", "image").replace("target", modality): row
@@ -207,16 +208,14 @@ def _reconstruction(
 
     The limb residual, there too, is of all that is reconstructed, as is the constraint.
     """
-    target, visible, leads = reconstruct_pages(model, corpus, rows, plan.drawing, "reconstruction")
-    section = _summarise(evaluation.reconstruction(leads, target, visible))
-    if unconstrained is not None:
-        _, _, free = reconstruct_pages(unconstrained, corpus, rows, plan.drawing, "reconstruction, unconstrained")
-        other = _summarise(evaluation.reconstruction(free, target, visible))
-        for part in (section, section["hidden"]):
-            source = other if part is section else other["hidden"]
-            part |= {f"{key}_unconstrained": value for key, value in source.items() if key != "hidden"}
+    models = {"model": model} | ({} if unconstrained is None else {"unconstrained": unconstrained})
+    target, visible, leads = reconstruct_pages(models, corpus, rows, plan.drawing)
+    sections = {name: _summarise(evaluation.reconstruction(x, target, visible)) for name, x in leads.items()}
+    section, other = sections["model"], sections.get("unconstrained", {})
+    for part, source in ((section["hidden"], other.get("hidden", {})), (section, other)):
+        part |= {f"{key}_unconstrained": value for key, value in source.items() if key != "hidden"}
     shown = int(np.nanargmax(np.nanstd(target, axis=(1, 2)) < 0.5))  # the first record of ordinary amplitude
-    return section, {"target": target[shown], "predicted": leads[shown], "visible": visible[shown]}
+    return section, {"target": target[shown], "predicted": leads["model"][shown], "visible": visible[shown]}
 
 
 def _summarise(result: evaluation.ReconstructionResult) -> dict[str, Any]:

@@ -122,6 +122,14 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.index)
 
+    def subset(self, rows: Sequence[int] | np.ndarray | slice) -> Corpus:
+        """A corpus of some of the records, in memory; it shares their signals and copies none."""
+        corpus = type(self).__new__(type(self))
+        corpus.path, corpus.info = None, {}
+        index = self.index.iloc[np.arange(len(self))[rows]].reset_index(drop=True)
+        corpus._hold(self.name, self.fs, self.statement_names, index, self._shards)
+        return corpus
+
     def __reduce__(self) -> Any:
         # a memory map would be pickled with all of its samples
         return (Corpus, (self.path,)) if self.path else super().__reduce__()

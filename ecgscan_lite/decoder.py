@@ -6,15 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ecgscan_lite.encoders.image import FINE_CHANNELS, PageEncoding, encode_positions
+from ecgscan_lite.encoders.image import PageEncoding, encode_positions
 
 RATE = 100  # Hz, of what is reconstructed
 SAMPLES = 1000  # of every lead: 10 s
 PATCH = 50  # samples that one query reconstructs: 0.5 s
 PATCHES = SAMPLES // PATCH
 QUERIES = 12 * PATCHES
-WINDOW_ROWS, WINDOW_COLUMNS = 13, 7  # points that a query reads the fine map at
-WINDOW_HEIGHT, WINDOW_WIDTH = 0.24, 0.05  # of the page
+WINDOW_ROWS, WINDOW_COLUMNS = 31, 11  # points that a query reads the ink at
+WINDOW_HEIGHT, WINDOW_WIDTH = 0.24, 0.058  # of the page
+INK_ROWS, INK_COLUMNS = 128, 192  # larger pages are averaged down to these, so that no line falls between the points
 
 
 class LeadDecoder(nn.Module):
@@ -23,8 +24,10 @@ class LeadDecoder(nn.Module):
     There are 12 x 20 queries, one for each 0.5 s of each lead. A query starts at a place on the page, a parameter that
     `place_queries` can set to where a layout draws it. Attention to the tokens, by place and by content, gives it the
     context, and shifts its place to where the content says that the lead is; with equal contents it stays. There the
-    query reads a window of the fine map, and one small network, the same for all, turns window and context into
-    samples. What a page does not show is left to the context.
+    query reads a window of the page's ink, and one small network, the same for all, turns window and context into
+    samples. At last the leads of one moment are added to each other, with signed weights that follow from their
+    contexts: so a lead that the page does not show can be worked out from those that it shows, as the limb identities
+    allow.
 
     Args:
         dim: width of the tokens; a multiple of 32.
@@ -33,21 +36,26 @@ class LeadDecoder(nn.Module):
 
     HEAD_DIM = 32
 
-    def __init__(self, dim: int = 128, hidden: int = 128) -> None:
+    def __init__(self, dim: int = 128, hidden: int = 256) -> None:
         super().__init__()
         self.heads = dim // self.HEAD_DIM
         self.places = nn.Parameter(torch.full((12, PATCHES, 2), 0.5))
-        self.lead = nn.Parameter(0.02 * torch.randn(12, 1, dim))
-        self.time = nn.Parameter(0.02 * torch.randn(1, PATCHES, dim))
+        self.lead = nn.Parameter(torch.randn(12, 1, dim))
+        self.time = nn.Parameter(torch.randn(1, PATCHES, dim))
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.place_gain = nn.Parameter(torch.ones(self.heads))
         self.from_context = nn.Linear(dim, hidden)
-        self.from_window = nn.Linear(FINE_CHANNELS * WINDOW_ROWS * WINDOW_COLUMNS, hidden)
+        self.from_window = nn.Linear(WINDOW_ROWS * WINDOW_COLUMNS, hidden)
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
         self.to_samples = nn.Linear(hidden, PATCH)
         self.height_to_samples = nn.Linear(self.from_window.in_features, PATCH)
         self.gate = nn.Linear(dim, 1)
+        self.role_norm = nn.LayerNorm(dim)
+        self.gives = nn.Linear(dim, self.HEAD_DIM)
+        self.takes = nn.Linear(dim, self.HEAD_DIM)
+        nn.init.zeros_(self.takes.weight)  # each lead speaks for itself at first
+        nn.init.zeros_(self.takes.bias)
 
     @torch.no_grad()
     def place_queries(self, places: Tensor) -> None:
@@ -57,11 +65,11 @@ class LeadDecoder(nn.Module):
     def forward(self, page: PageEncoding) -> Tensor:
         """Returns float32 mV at 100 Hz. Shape: (B, 12, 1000)."""
         context, places = self._find(page)
-        window = self._read(page.fine, places)
+        window = self._read(page.ink, places)
         hidden = self.mix(self.from_context(context) + self.from_window(window))
         gate = self.gate(context).sigmoid()  # (B, Q, 1)
         patches = self.to_samples(hidden).float() + gate.float() * self.height_to_samples(window).float()
-        return patches.unflatten(1, (12, PATCHES)).flatten(2)
+        return self._share(context, patches).flatten(2)
 
     def _find(self, page: PageEncoding) -> tuple[Tensor, Tensor]:
         """Context of each query (B, Q, dim), and its place (B, Q, 2)."""
@@ -77,11 +85,19 @@ class LeadDecoder(nn.Module):
         context = (attention @ v).transpose(1, 2).flatten(2)  # (B, Q, dim)
         return context + queries, start + shift.float()
 
-    def _read(self, fine: Tensor, places: Tensor) -> Tensor:
-        """The window of the fine map around each place. Shape: (B, Q, channels * rows * columns)."""
-        y = torch.linspace(-WINDOW_HEIGHT / 2, WINDOW_HEIGHT / 2, WINDOW_ROWS, device=fine.device)
-        x = torch.linspace(-WINDOW_WIDTH / 2, WINDOW_WIDTH / 2, WINDOW_COLUMNS, device=fine.device)
+    def _share(self, context: Tensor, patches: Tensor) -> Tensor:
+        """Add to each lead what others have at the same time. Shape: (B, Q, dim), (B, Q, 50); (B, 12, 20, 50)."""
+        role = self.role_norm(context).unflatten(1, (12, PATCHES)).transpose(1, 2)  # (B, 20, 12, dim)
+        weights = (self.takes(role) @ self.gives(role).mT).float() / self.HEAD_DIM**0.5  # (B, 20, 12, 12)
+        patches = patches.unflatten(1, (12, PATCHES)).transpose(1, 2)  # (B, 20, 12, 50)
+        return (patches + weights @ patches).transpose(1, 2)
+
+    def _read(self, ink: Tensor, places: Tensor) -> Tensor:
+        """The window of the ink around each place. Shape: (B, Q, rows * columns)."""
+        if ink.shape[-2] > INK_ROWS or ink.shape[-1] > INK_COLUMNS:
+            ink = F.interpolate(ink, size=(INK_ROWS, INK_COLUMNS), mode="area")
+        y = torch.linspace(-WINDOW_HEIGHT / 2, WINDOW_HEIGHT / 2, WINDOW_ROWS, device=ink.device)
+        x = torch.linspace(-WINDOW_WIDTH / 2, WINDOW_WIDTH / 2, WINDOW_COLUMNS, device=ink.device)
         window = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)  # (points, 2)
         points = 2 * (places[:, :, None] + window) - 1  # grid_sample counts from -1 to 1
-        values = F.grid_sample(fine.float(), points, align_corners=False)  # (B, channels, Q, points)
-        return values.to(fine.dtype).permute(0, 2, 1, 3).flatten(2)
+        return F.grid_sample(ink, points, align_corners=False)[:, 0]

@@ -92,8 +92,7 @@ def _batches(pages: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[list[str], T
 
 @torch.inference_mode()
 def _embed(model: ECGScan, names: list[str], pages: Tensor) -> pd.DataFrame:
-    features = model.image_encoder(pages.to(model.device)).features
-    embeddings = torch.nn.functional.normalize(model.image_head(features), dim=-1)
+    features, embeddings = model.encode_pages(pages.to(model.device))
     columns = {"embedding": embeddings, "features": features}
     return pd.DataFrame({"image": names} | {name: list(_float32(x)) for name, x in columns.items()})
 

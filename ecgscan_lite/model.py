@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ecgscan_lite.decoder import RATE, SAMPLES, LeadDecoder
 from ecgscan_lite.encoders import ImageEncoder, SignalResNet, SignalViT, TextEncoder
 from ecgscan_lite.images import as_pages
+from ecgscan_lite.reports import split_report
 from ecgscan_lite.settings import SettingsError, TowerSettings, build_towers
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class ECGScan(nn.Module):
     """
 
     def __init__(
-        self, towers: TowerSettings | None = None, page_size: tuple[int, int] = (128, 224), text_dim: int = MINILM_DIM
+        self, towers: TowerSettings | None = None, page_size: tuple[int, int] = (128, 192), text_dim: int = MINILM_DIM
     ) -> None:
         super().__init__()
         towers = towers or TowerSettings()
@@ -88,11 +89,18 @@ class ECGScan(nn.Module):
         """
 
         def embed(pages: Tensor) -> Tensor:
-            pooled = self.image_encoder(pages).features
-            return pooled if features else F.normalize(self.image_head(pooled), dim=-1)
+            return self.encode_pages(pages)[0 if features else 1]
 
         width = self.image_encoder.feature_dim if features else self.towers.embedding_dim
         return self._in_batches(self._pages(images), embed, batch_size, (width,))
+
+    def encode_pages(self, pages: Tensor) -> tuple[Tensor, Tensor]:
+        """What `embed_images` gives for pages of the model's size, in one pass and with gradients.
+
+        Shape: uint8 RGB (B, 3, H, W); returns features (B, F) and unit rows (B, D).
+        """
+        features = self.image_encoder(pages).features
+        return features, F.normalize(self.image_head(features), dim=-1)
 
     def embed_signals(
         self, signals: np.ndarray | Tensor, fs: float, *, features: bool = False, batch_size: int = 256
@@ -112,11 +120,18 @@ class ECGScan(nn.Module):
         """
 
         def embed(x: Tensor) -> Tensor:
-            pooled = self.signal_encoder(x)
-            return pooled if features else F.normalize(self.signal_head(pooled), dim=-1)
+            return self.encode_signals(x)[0 if features else 1]
 
         width = self.signal_encoder.feature_dim if features else self.towers.embedding_dim
         return self._in_batches(iter(at_model_rate(signals, fs)), embed, batch_size, (width,))
+
+    def encode_signals(self, signals: Tensor) -> tuple[Tensor, Tensor]:
+        """What `embed_signals` gives for signals as `at_model_rate` makes them, in one pass and with gradients.
+
+        Shape: mV (B, 12, 1000); returns features (B, F) and unit rows (B, D).
+        """
+        features = self.signal_encoder(signals)
+        return features, F.normalize(self.signal_head(features), dim=-1)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed reports or statements written out in English. Returns unit rows, float32 (N, D)."""
@@ -127,6 +142,20 @@ class ECGScan(nn.Module):
         texts = [texts] if isinstance(texts, str) else list(texts)
         frozen = self.text_encoder.encode(texts) if texts else []
         return self._in_batches(iter(frozen), embed, 1024, (self.towers.embedding_dim,))
+
+    def embed_reports(self, reports: Sequence[str]) -> np.ndarray:
+        """Embed whole reports: the mean over their findings, each embedded as pretraining saw it.
+
+        Returns unit rows, float32 (N, D).
+        """
+        findings = [split_report(report) or [report] for report in reports]
+        distinct = list(dict.fromkeys(chain.from_iterable(findings)))
+        row = {finding: number for number, finding in enumerate(distinct)}
+        embeddings = self.embed_texts(distinct)
+        means = np.zeros((len(findings), self.towers.embedding_dim), np.float32)
+        for mean, of_report in zip(means, findings, strict=True):
+            mean[:] = embeddings[[row[finding] for finding in of_report]].mean(axis=0)
+        return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
 
     def zero_shot(self, images: ImageLike | Iterable[ImageLike], statements: Sequence[str]) -> pd.DataFrame:
         """Score findings that the model was never trained to classify.

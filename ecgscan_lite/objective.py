@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -69,8 +70,9 @@ class Objective(nn.Module):
             page = model.image_encoder(batch.pages)
             terms = self._alignment(model, model.image_head(page.features), signal, batch)
             if self.weights.reconstruction or self.weights.soft_lead:
-                leads = model.decoder(page)
-                terms["reconstruction"] = reconstruction_loss(leads, batch.signals, batch.visible)
+                part = slice(math.ceil(self.weights.reconstruction_share * len(batch.pages)))
+                leads = model.decoder(page.part(part))
+                terms["reconstruction"] = reconstruction_loss(leads, batch.signals[part], batch.visible[part])
                 terms["soft_lead"] = soft_lead_loss(leads)
         self.terms = {name: value.detach() for name, value in terms.items()}
         return sum((getattr(self.weights, name) * value for name, value in terms.items()), signal.new_zeros(()))

@@ -183,12 +183,13 @@ class _Trainer:
 
 
 def learning_rate(settings: Settings, step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
+    """Linear warm-up, then half a cosine down to the final rate."""
+    peak, final = settings.optimiser.learning_rate, settings.optimiser.final_rate
     warm_up = settings.optimiser.warm_up * steps
     if step < warm_up:
-        return settings.optimiser.learning_rate * (step + 1) / (warm_up + 1)
+        return peak * (step + 1) / (warm_up + 1)
     progress = (step - warm_up) / max(steps - warm_up, 1)
-    return settings.optimiser.learning_rate * 0.5 * (1 + float(np.cos(np.pi * progress)))
+    return peak * (final + (1 - final) * 0.5 * (1 + float(np.cos(np.pi * progress))))
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -50,7 +50,7 @@ class PageSettings:
 
     layouts: tuple[str, ...] = ("3x4+1",)
     height: int = 128
-    width: int = 224
+    width: int = 192
     ageing: str = "none"
 
 
@@ -70,7 +70,7 @@ class TowerSettings:
     """
 
     image: str = "resnet10t"
-    image_options: dict[str, Any] = field(default_factory=lambda: {"channels": [32, 64, 128, 256], "stem_width": 16})
+    image_options: dict[str, Any] = field(default_factory=lambda: {"channels": [24, 64, 160, 320], "stem_width": 8})
     image_pretrained: bool = False
     signal: Literal["resnet", "vit"] = "resnet"
     signal_frozen: bool = False
@@ -89,6 +89,8 @@ class LossSettings:
         pairwise_kind: "infonce" or "sigmoid".
         reconstruction: weight of the reconstruction of what the page shows.
         soft_lead: weight of the soft-lead constraint, per mV of mean absolute residual.
+        reconstruction_share: share of a step's records whose leads are reconstructed; a page has thousands of samples
+            to learn from, so that a part of the records serves, and costs less.
         temperature: at the start; it is learned.
         label_smoothing: of the Gram volume and InfoNCE losses.
     """
@@ -96,8 +98,9 @@ class LossSettings:
     gram: float = 1.0
     pairwise: float = 1.0
     pairwise_kind: Literal["infonce", "sigmoid"] = "infonce"
-    reconstruction: float = 1.0
-    soft_lead: float = 0.1
+    reconstruction: float = 3.0
+    soft_lead: float = 0.3
+    reconstruction_share: float = 1.0
     temperature: float = 0.07
     label_smoothing: float = 0.1
 
@@ -110,6 +113,7 @@ class OptimiserSettings:
         epochs: passes over the training records.
         batch_size: records a step.
         learning_rate: at its peak.
+        final_rate: learning rate at the end, as a share of the peak; 1 for a run that another one continues.
         weight_decay: of matrices and kernels; gains, biases and temperatures have none.
         warm_up: share of the steps.
         clip_norm: norm that the gradient is clipped to.
@@ -119,6 +123,7 @@ class OptimiserSettings:
     epochs: int = 6
     batch_size: int = 64
     learning_rate: float = 2e-3
+    final_rate: float = 0.0
     weight_decay: float = 0.05
     warm_up: float = 0.1
     clip_norm: float = 1.0
@@ -261,8 +266,15 @@ def _check_ranges(settings: Settings) -> None:
         _require(value > 0, name, value, "above 0")
     for name, value in not_negative.items():
         _require(value >= 0, name, value, "0 or more")
+    _require(
+        0 <= settings.optimiser.final_rate <= 1, "optimiser.final_rate", settings.optimiser.final_rate, "from 0 to 1"
+    )
     for name, value in share.items():
         _require(0 <= value < 1, name, value, "from 0 to below 1")
+    _require(
+        0 < settings.loss.reconstruction_share <= 1, "loss.reconstruction_share", settings.loss.reconstruction_share,
+        "above 0 and at most 1",
+    )  # fmt: skip
     _require(64 <= settings.page.height <= 4000, "page.height", settings.page.height, "64 to 4000 px")
     _require(64 <= settings.page.width <= 4000, "page.width", settings.page.width, "64 to 4000 px")
     _require(settings.optimiser.batch_size >= 2, "optimiser.batch_size", settings.optimiser.batch_size, "2 or more")

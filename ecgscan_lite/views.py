@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from ecgscan_lite.batches import at_rate, draw_pages, signals_at_model_rate
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.model import ECGScan
+from ecgscan_lite.model import ECGScan, at_model_rate
 from ecgscan_lite.settings import PageSettings
 
 BATCH = 64
@@ -41,39 +41,43 @@ class View:
     embeddings: np.ndarray
 
 
-def see_pages(model: ECGScan, corpus: Corpus, drawing: Drawing, description: str) -> View:
-    """Encode a page of every record of a corpus."""
-    parts = []
-    for pages, _ in draw(model, corpus, np.arange(len(corpus)), drawing, description):
+def see_pages(models: dict[str, ECGScan], corpus: Corpus, drawing: Drawing) -> dict[str, View]:
+    """Encode a page of every record of a corpus; models of one page size see the very same pages."""
+    parts: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in models}
+    like = next(iter(models.values()))
+    for pages, _ in draw(like, corpus, corpus.rows(), drawing, "pages"):
         with torch.inference_mode():
-            pooled = model.image_encoder(pages).features
-            parts.append((pooled.cpu(), torch.nn.functional.normalize(model.image_head(pooled), dim=-1).cpu()))
-    features, embeddings = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-    return View(features, embeddings)
+            for name, model in models.items():
+                parts[name].append(tuple(x.float().cpu() for x in model.encode_pages(pages)))
+    return {name: View(*(torch.cat(part).numpy() for part in zip(*seen, strict=True))) for name, seen in parts.items()}
 
 
 def see_signals(model: ECGScan, corpus: Corpus) -> View:
     """Encode the signal of every record of a corpus."""
     parts = []
     for start in range(0, len(corpus), 256):
-        signals = corpus.signals(np.arange(start, min(start + 256, len(corpus))))
-        parts.append([model.embed_signals(signals, corpus.fs, features=features) for features in (True, False)])
-    return View(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        signals = at_model_rate(corpus.signals(np.arange(start, min(start + 256, len(corpus)))), corpus.fs)
+        with torch.inference_mode():
+            parts.append(tuple(x.float().cpu() for x in model.encode_signals(signals.to(model.device))))
+    return View(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
 
 
 def reconstruct_pages(
-    model: ECGScan, corpus: Corpus, rows: np.ndarray, drawing: Drawing, description: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Target, what is visible, and what the model reads off the pages. Shape: (N, 12, 1000) each."""
-    parts = []
-    for start, (pages, visible) in enumerate(draw(model, corpus, rows, drawing, description)):
-        chosen = rows[start * BATCH : (start + 1) * BATCH]
-        target = signals_at_model_rate(corpus.signals(chosen), corpus.fs)
+    models: dict[str, ECGScan], corpus: Corpus, rows: np.ndarray, drawing: Drawing
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Target, what is visible, and what each model reads off the very same pages. Shape: (N, 12, 1000) each."""
+    targets, shown = [], []
+    parts: dict[str, list[Tensor]] = {name: [] for name in models}
+    like = next(iter(models.values()))
+    for number, (pages, visible) in enumerate(draw(like, corpus, rows, drawing, "reconstruction")):
+        chosen = rows[number * BATCH : (number + 1) * BATCH]
+        targets.append(signals_at_model_rate(corpus.signals(chosen), corpus.fs))
+        shown.append(at_rate(visible, corpus.fs).cpu())
         with torch.inference_mode():
-            leads = model.decoder(model.image_encoder(pages)).float().cpu()
-        parts.append((target, at_rate(visible, corpus.fs).cpu(), leads))
-    target, visible, leads = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-    return target, visible, leads
+            for name, model in models.items():
+                parts[name].append(model.decoder(model.image_encoder(pages)).float().cpu())
+    leads = {name: torch.cat(read).numpy() for name, read in parts.items()}
+    return torch.cat(targets).numpy(), torch.cat(shown).numpy(), leads
 
 
 def draw(

@@ -9,9 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TOKEN_STRIDE = 32  # px, of the map that the decoder looks for leads in
-FINE_STRIDE = 2  # px, of the map that it reads them from; at 224 px to a page of 10 s this is 0.2 s
-FINE_CHANNELS = 6
 POSITION_BANDS = 12  # the finest wave is a sixth of the page long
 
 
@@ -23,14 +20,18 @@ class PageEncoding(NamedTuple):
         tokens: of a grid over the page, in reading order. Shape: (B, N, C).
         positions: centres of the tokens, x and y as shares of the page's width and height. Shape: (N, 2).
         codes: position codes of the tokens. Shape: (N, P).
-        fine: a map with few channels and high resolution. Shape: (B, 8, h, w).
+        ink: how dark each pixel is, in standard deviations from the page's mean. Shape: (B, 1, H, W).
     """
 
     features: Tensor
     tokens: Tensor
     positions: Tensor
     codes: Tensor
-    fine: Tensor
+    ink: Tensor
+
+    def part(self, pages: slice) -> PageEncoding:
+        """The encoding of some of the pages."""
+        return self._replace(features=self.features[pages], tokens=self.tokens[pages], ink=self.ink[pages])
 
 
 class ImageEncoder(nn.Module):
@@ -39,9 +40,6 @@ class ImageEncoder(nn.Module):
     A page is no photograph of an object: where a wave is tells which lead it is in. So position is added to the
     features before they are pooled, and the pool keeps what was found where. Half of the features are means over the
     page, for what is everywhere, and half are maxima, for what is there once, such as a premature beat.
-
-    The tokens join the tower's last map, which knows the context, with its first map of a stride of at least
-    `TOKEN_STRIDE`, which knows the place. A plain vision transformer has one resolution, which serves for everything.
 
     Args:
         name: of a timm model that offers `forward_intermediates`.
@@ -60,11 +58,8 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.backbone = _create_backbone(name, pretrained, options)
         stages = getattr(self.backbone.feature_info, "info", self.backbone.feature_info)
-        self.levels = sorted({_level(stages, stride) for stride in (FINE_STRIDE, TOKEN_STRIDE, 1 << 30)})
-        fine, token, last = (stages[self.levels[n]]["num_chs"] for n in (0, len(self.levels) // 2, -1))
-        self.to_fine = nn.Conv2d(fine, FINE_CHANNELS, 1)
-        self.to_tokens = nn.Conv2d(token, token_dim, 1)
-        self.context_to_tokens = nn.Conv2d(last, token_dim, 1)
+        last = stages[-1]["num_chs"]
+        self.to_tokens = nn.Conv2d(last, token_dim, 1)
         self.token_norm = nn.LayerNorm(token_dim)
         self.feature_norm = nn.LayerNorm(last)
         self.to_features = nn.Linear(last, feature_dim // 2)
@@ -74,14 +69,12 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pages: Tensor) -> PageEncoding:
         """Encode pages. Shape: uint8 RGB (B, 3, H, W)."""
-        maps = self.backbone.forward_intermediates(
-            self.normalise(pages), indices=self.levels, norm=True, intermediates_only=True
-        )
-        fine, middle, last = maps[0], maps[len(maps) // 2], maps[-1]
-        context = F.interpolate(self.context_to_tokens(last), size=middle.shape[-2:], mode="bilinear")
-        tokens = self.token_norm((self.to_tokens(middle) + context).flatten(2).mT)
-        positions = grid_positions(*middle.shape[-2:], device=pages.device)
-        return PageEncoding(self._pool(last), tokens, positions, encode_positions(positions), self.to_fine(fine))
+        last = self.backbone.forward_intermediates(
+            self.normalise(pages), indices=1, norm=True, intermediates_only=True
+        )[-1]
+        tokens = self.token_norm(self.to_tokens(last).flatten(2).mT)
+        positions = grid_positions(*last.shape[-2:], device=pages.device)
+        return PageEncoding(self._pool(last), tokens, positions, encode_positions(positions), ink(pages))
 
     def normalise(self, pages: Tensor) -> Tensor:
         """Scale uint8 pages as the backbone was trained to see them. Shape: (B, 3, H, W), kept."""
@@ -96,6 +89,17 @@ class ImageEncoder(nn.Module):
         )  # (N, F)
         found = F.gelu(content + place)
         return torch.cat([found.mean(dim=1), found.amax(dim=1)], dim=-1)
+
+
+def ink(pages: Tensor) -> Tensor:
+    """How dark each pixel is in its brightest colour, in standard deviations from the page's mean.
+
+    A trace is dark in every colour, a coloured grid is bright in one. Shape: uint8 (B, 3, H, W); returns float32
+    (B, 1, H, W).
+    """
+    darkness = -pages.amax(dim=1, keepdim=True).float()
+    deviation, mean = torch.std_mean(darkness, dim=(2, 3), keepdim=True)
+    return (darkness - mean) / deviation.clamp(min=1.0)
 
 
 def grid_positions(rows: int, columns: int, device: torch.device | str = "cpu") -> Tensor:
@@ -116,11 +120,6 @@ def encode_positions(xy: Tensor) -> Tensor:
     frequencies = torch.pi * torch.arange(1, POSITION_BANDS + 1, device=xy.device, dtype=torch.float32)
     angles = xy[..., None] * frequencies  # (..., 2, bands)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
-
-
-def _level(stages: list[dict[str, Any]], stride: int) -> int:
-    """The first stage of at least a stride, or the last of all."""
-    return next((level for level, stage in enumerate(stages) if stage["reduction"] >= stride), len(stages) - 1)
 
 
 def _create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:

@@ -50,7 +50,7 @@ class TextEncoder:
         if missing:
             with torch.inference_mode():
                 embeddings = _load(self.name).encode(
-                    missing, batch_size=128, convert_to_tensor=True, show_progress_bar=progress, device="cpu"
+                    missing, batch_size=32, convert_to_tensor=True, show_progress_bar=progress, device="cpu"
                 )
             rows = embeddings.float().cpu().clone()
             self._known.update({keys[text]: row for text, row in zip(missing, rows, strict=True)})
