@@ -10,7 +10,7 @@ from torch import nn
 
 from ecgscan_lite.decoder import LeadDecoder
 from ecgscan_lite.encoders import ImageEncoder, SignalResNet, SignalViT, TextEncoder, text
-from ecgscan_lite.encoders.image import FINE_CHANNELS, PageEncoding, encode_positions, grid_positions
+from ecgscan_lite.encoders.image import PageEncoding, encode_positions, grid_positions, ink
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,9 @@ def test_any_family_of_timm_serves(name: str, options: dict) -> None:
         page, alone = encoder(pages), encoder(pages[1:])
     assert page.features.shape == (2, 48) and page.tokens.shape == (2, 8 * 14 if "vit" in name else 4 * 7, 32)
     assert len(page.codes) == len(page.positions) == page.tokens.shape[1]
-    assert page.fine.shape[:2] == (2, FINE_CHANNELS) and page.fine.shape[2] >= page.fine.shape[3] * 128 // 224 >= 8
+    assert page.ink.shape == (2, 1, 128, 224)
+    second = page.part(slice(1, 2))
+    assert torch.equal(second.tokens[0], page.tokens[1]) and torch.equal(second.ink[0], page.ink[1])
     torch.testing.assert_close(alone.features[0], page.features[1], atol=1e-5, rtol=1e-4)
 
 
@@ -82,10 +84,22 @@ def test_signal_towers(tower: nn.Module) -> None:
     torch.testing.assert_close(alone[0], features[2], atol=1e-5, rtol=1e-4)
 
 
-def _page(fine: torch.Tensor) -> PageEncoding:
+def test_ink_is_dark_in_every_colour() -> None:
+    """A black trace stands out by as much on white as on coloured paper; the red lines of a grid hardly do."""
+    pages = torch.full((2, 3, 64, 64), 255, dtype=torch.uint8)
+    pages[1, 1:] = 200  # pink paper
+    pages[1, 1:, ::8] = 100  # with red lines
+    pages[:, :, 32, 8:56] = 0
+    dark = ink(pages)
+    assert dark[0, 0, 32, 30] > 5 and dark[0, 0, 0, 0].abs() < 0.3
+    torch.testing.assert_close(dark[1], dark[0])
+    assert ink(torch.full((1, 3, 8, 8), 90, dtype=torch.uint8)).abs().max() == 0
+
+
+def _page(ink: torch.Tensor) -> PageEncoding:
     positions = grid_positions(8, 14)
     tokens = torch.randn(1, 112, 32, generator=torch.Generator().manual_seed(0))
-    return PageEncoding(torch.zeros(1, 8), tokens, positions, encode_positions(positions), fine)
+    return PageEncoding(torch.zeros(1, 8), tokens, positions, encode_positions(positions), ink)
 
 
 def test_the_decoder_reads_where_its_queries_are() -> None:
@@ -95,11 +109,11 @@ def test_the_decoder_reads_where_its_queries_are() -> None:
     places = torch.full((12, 20, 2), 0.8)
     places[0] = 0.2
     decoder.place_queries(places)
-    fine = torch.randn(1, FINE_CHANNELS, 32, 56)
-    changed = fine.clone()
-    changed[..., :11, :18] += 1
+    page = torch.randn(1, 1, 64, 112)
+    changed = page.clone()
+    changed[..., :22, :36] += 1
     with torch.inference_mode():
-        before, after = decoder(_page(fine)), decoder(_page(changed))
+        before, after = decoder(_page(page)), decoder(_page(changed))
     assert before.shape == (1, 12, 1000)
     difference = (after - before).abs().mean(dim=-1)[0]
     assert difference[0] > 0.01 and difference[1:].max() == 0
@@ -109,12 +123,46 @@ def test_the_same_ink_elsewhere_is_read_the_same() -> None:
     """A window is read relative to its place: moved with its query, it gives the same."""
     torch.manual_seed(0)
     decoder = LeadDecoder(32)
-    fine = torch.randn(1, FINE_CHANNELS, 32, 56)
+    page = torch.randn(1, 1, 64, 112)
     places = torch.full((12, 20, 2), 0.5)
     decoder.place_queries(places)
-    start = decoder._read(fine, decoder.places.flatten(0, 1)[None])
-    moved = decoder._read(fine.roll(14, dims=-1), decoder.places.flatten(0, 1)[None] + torch.tensor([0.25, 0.0]))
+    start = decoder._read(page, decoder.places.flatten(0, 1)[None])
+    moved = decoder._read(page.roll(28, dims=-1), decoder.places.flatten(0, 1)[None] + torch.tensor([0.25, 0.0]))
     torch.testing.assert_close(moved, start, atol=1e-4, rtol=1e-4)
+
+
+def test_no_thin_line_of_a_large_page_is_missed() -> None:
+    """Lines of one pixel, wherever they are, add to the window as much as their share of the page."""
+    decoder = LeadDecoder(32)
+    places = torch.full((1, 1, 2), 0.5)
+    sums = []
+    for row in range(640, 645):
+        page = torch.zeros(1, 1, 1280, 1920)
+        page[..., row, :] = 1.0
+        sums.append(decoder._read(page, places).sum())
+    assert min(sums) > 0 and max(sums) / min(sums) < 1.2
+
+
+def test_leads_of_one_moment_make_up_what_another_lacks() -> None:
+    """With the right weights the decoder gives III = II - I, in its own half second and in no other."""
+    decoder = LeadDecoder(32)
+    with torch.no_grad():
+        decoder.role_norm = nn.Identity()
+        for layer, pairs in ((decoder.takes, {2: 0, 5: 1}), (decoder.gives, {1: 0, 0: 1})):
+            layer.weight.zero_(), layer.bias.zero_()
+            for unit, lead in pairs.items():
+                layer.weight[lead, unit] = 1.0
+        decoder.gives.weight[0, 0] = -1.0  # lead I counts negative for the first unit
+        scale = decoder.HEAD_DIM**0.5
+        context = torch.zeros(1, 12, 20, 32)
+        for lead in range(12):
+            context[:, lead, :, lead] = scale**0.5
+        patches = torch.randn(1, 240, 50)
+        leads = decoder._share(context.flatten(1, 2), patches).flatten(2)
+        alone = patches.unflatten(1, (12, 20)).flatten(2)
+    torch.testing.assert_close(leads[:, 2], alone[:, 2] + alone[:, 1] - alone[:, 0])
+    torch.testing.assert_close(leads[:, 5], alone[:, 5] + alone[:, 0])
+    torch.testing.assert_close(leads[:, 6:], alone[:, 6:])
 
 
 def test_texts_are_embedded_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

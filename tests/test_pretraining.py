@@ -261,6 +261,22 @@ def test_a_term_of_weight_zero_changes_nothing() -> None:
     assert any(p.grad is not None for p in model.image_encoder.parameters())
 
 
+def test_a_part_of_the_batch_is_reconstructed() -> None:
+    """The terms of reconstruction are those of the first records; the others take part in the alignment alone."""
+    settings = Settings().replace(loss__reconstruction_share=0.5, loss__gram=0.0, loss__pairwise=0.0)
+    torch.manual_seed(0)
+    model = ECGScan(settings.towers, (64, 112)).eval()
+    batch = Batch(
+        torch.randint(0, 256, (4, 3, 64, 112), dtype=torch.uint8), torch.randn(4, 12, 1000),
+        torch.ones(4, 12, 1000, dtype=torch.bool), torch.randn(4, 1, 384),
+        torch.arange(4)[:, None], torch.arange(4)[:, None],
+    )  # fmt: skip
+    half, whole = Objective(settings.loss), Objective(settings.replace(loss__reconstruction_share=1.0).loss)
+    half(model, batch), whole(model, Batch(*(x[:2] for x in batch)))
+    torch.testing.assert_close(half.terms["reconstruction"], whole.terms["reconstruction"])
+    torch.testing.assert_close(half.terms["soft_lead"], whole.terms["soft_lead"])
+
+
 def test_queries_start_where_the_leads_are() -> None:
     places = places_of_leads("3x4+1", (128, 224))
     assert places.shape == (12, 20, 2) and (places > 0).all() and (places < 1).all()
@@ -286,6 +302,8 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert np.argmax(rates) == 10 and rates[10] == 1.0
     assert np.all(np.diff(rates[:11]) > 0) and np.all(np.diff(rates[10:]) < 0) and rates[0] > 0 and rates[-1] < 0.001
     assert rates[55] == pytest.approx(0.5, abs=0.01)
+    held = settings.replace(optimiser__final_rate=1.0)
+    assert [learning_rate(held, step, 100) for step in (10, 50, 99)] == [1.0, 1.0, 1.0]
 
 
 def test_initial_weights_are_taken_over_with_their_records(corpus: Corpus, tmp_path: Path) -> None:
