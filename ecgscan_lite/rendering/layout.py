@@ -149,7 +149,7 @@ def _layouts(limb: tuple[str, ...], suffix: str = "") -> tuple[Layout, ...]:
         Layout(f"3x4+1{suffix}", rows=(*three, ("II",)), pitch=45.0),
         Layout(f"3x4+3{suffix}", rows=(*three, ("V1",), ("II",), ("V5",)), pitch=30.0),
         Layout(f"6x2{suffix}", rows=six, pitch=30.0),
-        Layout(f"6x2+1{suffix}", rows=(*six, ("II",)), pitch=25.0, label=(1.5, -7.0)),
+        Layout(f"6x2+1{suffix}", rows=(*six, ("II",)), pitch=25.0),
         Layout(f"12x1{suffix}", rows=tuple((lead,) for lead in (*limb, *CHEST_LEADS)), pitch=15.0, label=(1.5, -5.0)),
     )
 
