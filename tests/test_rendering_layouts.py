@@ -145,6 +145,15 @@ def test_an_inverted_lead_is_drawn_upside_down_and_the_chest_at_its_gain() -> No
         assert tip == pytest.approx(zeros[lead] - (height + 0.2 * np.sign(height)) * scale, abs=1.5)
 
 
+def test_visible_is_what_stays_on_the_paper_at_a_lead_s_own_gain_and_sign() -> None:
+    signal = np.zeros((12, 1000))
+    signal[LEADS.index("aVR"), 100:102] = 8.0, -8.0  # drawn inverted: 80 mm down stays, 80 mm up leaves
+    signal[LEADS.index("V1"), 200:202] = 15.0, 25.0  # at 5 mm/mV, 100 mm below the upper edge
+    page = render(signal, 100, replace(LAYOUTS["12x1-cabrera"], chest_gain=5.0), (360, 600))
+    assert (~page.visible[0]).nonzero().tolist() == [[LEADS.index("aVR"), 101], [LEADS.index("V1"), 201]]
+    assert [(t.start, len(t.xy)) for t in page.traces[0] if t.lead == "aVR"] == [(0.0, 101), (1.02, 898)]
+
+
 @pytest.mark.parametrize("name", ["3x4+3", "6x2-cabrera"])
 def test_a_missing_lead_leaves_its_strip_blank(name: str) -> None:
     signal = 0.3 * heartbeats(100)[0]
@@ -201,7 +210,9 @@ def test_labels_lie_in_their_corner_and_box(corner: str) -> None:
         inside, around = grey[top:bottom, left:right] < 150, grey[top - 8 : bottom + 8, left - 8 : right + 8] < 150
         assert inside.sum() > 40
         assert inside.sum() >= 0.98 * around.sum()
-        assert (bottom < frame.y(strip.zero)) == corner.startswith("upper")
+        below = (box.xyxy[[1, 3]] - frame.y(strip.zero)) / frame.px_per_mm
+        wanted = [-11.8, -9.0] if corner.startswith("upper") else [9.0, 11.8]
+        np.testing.assert_allclose(below, wanted, atol=0.3)  # mm; some letters go beyond the line they stand on
         assert frame.x(strip.x) < left < right < frame.x(strip.x + 125)
         assert ((left + right) / 2 < frame.x(strip.x + 62.5)) == corner.endswith("left")
 
