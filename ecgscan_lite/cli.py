@@ -67,15 +67,21 @@ def prepare(
 def render(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A WFDB record, or a folder of records.")],
     out: Annotated[Path, typer.Option(help="Folder for the pages.")],
-    layout: Annotated[str, typer.Option(help="3x4, 3x4+1 or 12x1.")] = "3x4+1",
+    layout: Annotated[
+        str, typer.Option(help="3x4, 3x4+1, 3x4+3, 6x2, 6x2+1 or 12x1; in Cabrera's order 3x4-cabrera and so on.")
+    ] = "3x4+1",
     ageing: Annotated[str | None, typer.Option(help="scan or photo; none if not given.")] = None,
+    paper: Annotated[str, typer.Option(help="red, orange, blue, green, grey, dotted or none.")] = "red",
     dpi: Annotated[int, typer.Option(help="Pixels per inch, of letter paper.")] = 200,
+    image_format: Annotated[str, typer.Option("--format", help="png, jpeg or webp.")] = "png",
     seed: Seed = 0,
 ) -> None:
-    """Draw records on ECG paper: a PNG of each, and a JSON with the place of every sample, lead and label."""
+    """Draw records on ECG paper: an image of each, and a JSON with the place of every sample, lead and label."""
     from ecgscan_lite.page_files import write_pages
 
-    images, refused = write_pages(source, out, layout=layout, ageing=ageing, dpi=dpi, seed=seed)
+    images, refused = write_pages(
+        source, out, layout=layout, ageing=ageing, paper=paper, image_format=image_format, dpi=dpi, seed=seed
+    )
     print(f"{len(images)} pages in {out}")
     _end_if_refused(refused, "records")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from PIL import Image
 
 from ecgscan_lite import cli
 from ecgscan_lite.model import ECGScan
+from ecgscan_lite.page_files import FORMATS
+from ecgscan_lite.rendering import LAYOUTS, PAPERS, PRESETS
 from ecgscan_lite.settings import Settings, TowerSettings
 
 TINY = TowerSettings(image="test_resnet", image_options={}, embedding_dim=16, decoder_dim=32)
@@ -95,10 +99,45 @@ def test_render_refuses_every_bad_record(ecgscan: Callable, tmp_path: Path) -> N
 
 def test_render_refuses_unknown_layouts_ageing_and_sizes(ecgscan: Callable, tmp_path: Path) -> None:
     record = _write_record(tmp_path)
-    for option in (["--layout", "5x5"], ["--ageing", "burnt"], ["--dpi", 0], ["--dpi", "many"], ["--seed", -1]):
+    for option in (
+        ["--layout", "5x5"], ["--ageing", "burnt"], ["--paper", "pink"], ["--format", "bmp"], ["--dpi", 0],
+        ["--dpi", "many"], ["--seed", -1],
+    ):  # fmt: skip
         result = ecgscan("render", record, "--out", tmp_path / "pages", *option)
         assert _is_one_line_refusal(result), (option, result)
     assert "3x4+1" in ecgscan("render", record, "--out", tmp_path / "pages", "--layout", "5x5")[2]
+    assert not (tmp_path / "pages").exists()
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("png", ".png"), ("jpeg", ".jpg"), ("webp", ".webp")])
+def test_render_writes_every_kind_of_image_with_the_truth_of_inverted_leads(
+    ecgscan: Callable, tmp_path: Path, kind: str, suffix: str
+) -> None:
+    record = _write_record(tmp_path)
+    options = ["--layout", "6x2-cabrera", "--paper", "blue", "--format", kind, "--dpi", 50]
+    assert ecgscan("render", record, "--out", tmp_path / "pages", *options)[0] == 0
+    assert {path.name for path in (tmp_path / "pages").iterdir()} == {"record.json", f"record{suffix}"}
+    image = Image.open(tmp_path / "pages" / f"record{suffix}")
+    assert image.format == kind.upper() and image.size == (550, 425)
+    red, _, blue = np.asarray(image.convert("RGB"), dtype=float).mean((0, 1))
+    assert blue > red + 5
+    truth = json.loads((tmp_path / "pages" / "record.json").read_text())
+    assert truth["layout"] == "6x2-cabrera" and truth["speed"] == 25 and len(truth["traces"]) == 12
+    for trace in truth["traces"]:
+        assert trace["sign"] == (-1 if trace["lead"] == "aVR" else 1)
+        xy, zero, start = np.array(trace["xy"]), np.array(trace["zero"]), round(trace["start"] * 100)
+        read = trace["sign"] * (zero - xy)[:, 1] / truth["px_per_mm"] / trace["gain"]
+        drawn = 0.5 * np.sin(np.arange(start, start + 500) / 9 + LEADS.index(trace["lead"]))
+        np.testing.assert_allclose(read, drawn, atol=0.002)
+
+
+def test_render_helps_with_every_name() -> None:
+    arguments = [sys.executable, "-m", "ecgscan_lite.cli", "render", "--help"]
+    environment = {**os.environ, "COLUMNS": "500", "TERMINAL_WIDTH": "500"}
+    text = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment).stdout
+    words = re.findall(r"[\w+-]+", text)
+    names = [name for name in LAYOUTS if not name.endswith("-cabrera")]
+    assert not {*names, *PAPERS, *FORMATS, *PRESETS, "3x4-cabrera"} - set(words)
 
 
 def test_render_draws_what_it_can_and_names_what_it_could_not(ecgscan: Callable, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_line_coverage_equals_fine_counting(origin: float, period: float, share:
 def read_back(page: Page, fs: float, trace: Trace, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Sample numbers and millivolts of a trace of a clean page, from its pixels alone."""
     scale = float(page.px_per_mm[number])
-    millivolts = (trace.zero[:, 1] - trace.xy[:, 1]) / scale / 10
+    millivolts = trace.sign * (trace.zero[:, 1] - trace.xy[:, 1]) / scale / 10
     seconds = trace.start + (trace.xy[:, 0] - trace.xy[0, 0]) / scale / 25
     return seconds * fs, millivolts
 
@@ -343,8 +343,9 @@ def test_extreme_signals_do_not_smear() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"layout": "4x3"}, "unknown layout '4x3': choose one of 3x4, 3x4+1, 12x1"),
+        ({"layout": "4x3"}, "unknown layout '4x3': choose one of 3x4, 3x4+1, 3x4+3, 6x2, 6x2+1, 12x1, 3x4-cabrera, "),
         ({"ageing": "fire"}, "unknown ageing 'fire': choose one of scan, photo"),
+        ({"paper": "pink"}, "unknown paper 'pink': choose one of red, orange, blue, green, grey, dotted, none"),
         ({"fs": 0}, "fs is 0"),
         ({"fs": float("nan")}, "fs is nan"),
         ({"size": (0, 100)}, "size is"),

@@ -14,25 +14,27 @@ from ecgscan_lite.rendering import raster
 from ecgscan_lite.rendering.ageing import PRESETS, Aged, Ageing, find_ageing
 from ecgscan_lite.rendering.layout import LAYOUTS, Frame, Layout, find_layout
 from ecgscan_lite.rendering.page import Box, Page, Trace
-from ecgscan_lite.rendering.paper import Paper
+from ecgscan_lite.rendering.paper import INKS, PAPERS, Paper, find_paper
 from ecgscan_lite.rendering.randomness import page_seeds
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["LAYOUTS", "PRESETS", "Ageing", "Box", "Layout", "Page", "Paper", "Trace", "page_seeds", "render"]
+__all__ = [
+    "INKS", "LAYOUTS", "PAPERS", "PRESETS", "Ageing", "Box", "Layout", "Page", "Paper", "Trace", "page_seeds", "render",
+]  # fmt: skip
 
-_STYLE = Paper()
 _PIXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 26}  # what the caches, resp. a share of the memory, hold
 
 
 def render(
     signal: ArrayLike | Tensor,
     fs: float,
-    layout: str = "3x4+1",
+    layout: str | Layout = "3x4+1",
     size: tuple[int, int] = (1700, 2200),
     ageing: str | Ageing | None = None,
     seed: int | Sequence[int] = 0,
+    paper: str | Paper = "red",
 ) -> Page:
     """Draw electrocardiograms on paper.
 
@@ -41,20 +43,23 @@ def render(
             cut, what is shorter leaves it blank. numpy, or torch on the device that shall draw.
             Shape: (12, T) or (B, 12, T).
         fs: sampling rate, Hz.
-        layout: one of `LAYOUTS`, placed as large as it fits, centred.
+        layout: one of `LAYOUTS`, or a `Layout`, such as one of them with another speed or gain:
+            `dataclasses.replace(LAYOUTS["3x4"], speed=50.0, gain=5.0)`. Placed as large as it fits, centred.
         size: height and width of the image, pixels.
         ageing: None for a clean page, one of `PRESETS`, or an `Ageing`.
         seed: one int a page, or a single one from which each page's is derived by its place (see `page_seeds`).
             A page's bytes depend on its signal and seed alone, not on its batch.
+        paper: colours, grid and pen: one of `PAPERS`, or a `Paper`.
 
     Raises:
-        ValueError: unknown layout or ageing, a signal that has not 12 leads, no samples, or a useless `fs` or `size`.
+        ValueError: unknown layout, ageing or paper, a signal that has not 12 leads, no samples, or a useless `fs` or
+            `size`.
     """
     signal = _checked(signal, fs, size)
     height, width = size
     frame = Frame(find_layout(layout), height, width)
     needed = int(np.ceil(frame.layout.seconds * fs)) + 1  # so that records of any greater length share a plan
-    plan = raster.plan(frame, _STYLE, float(fs), min(signal.shape[2], needed), signal.device)
+    plan = raster.plan(frame, find_paper(paper), float(fs), min(signal.shape[2], needed), signal.device)
     recipe = find_ageing(ageing)
     seeds = page_seeds(seed, len(signal))
     aged = None if recipe is None else Aged.sample(recipe, seeds, height, width)

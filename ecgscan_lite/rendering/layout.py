@@ -8,37 +8,65 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
-from ecgscan_lite.leads import LEADS
+from ecgscan_lite.leads import CHEST_LEADS, LEADS, LIMB_LEADS
+
+CORNERS = ("upper left", "upper right", "lower left", "lower right")
+_CAPTION_MM = 5.0  # the page grows by it where it says its speed and gain
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One lead over one stretch of time. `x`, `zero`: start and zero-millivolt line in mm; `start`, `duration`: s."""
+    """One lead over one stretch of time.
+
+    `x`, `zero`: start and zero-millivolt line in mm; `start`, `duration`: s; `gain`: mm/mV; `sign`: -1.0 where the lead
+    is drawn upside down.
+    """
 
     lead: str
     x: float
     zero: float
     start: float
     duration: float
+    gain: float = 10.0
+    sign: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """What is written beside it: the lead's name, with a minus where it is upside down."""
+        return self.lead if self.sign > 0 else f"-{self.lead}"
 
 
 @dataclass(frozen=True)
 class Layout:
     """A page of ECG paper; lengths in mm, the origin is the upper left corner of the content.
 
+    Variants are made with `dataclasses.replace`. The paper follows the signal: at 50 mm/s a page of 10 s is twice as
+    wide, and `replace(layout, speed=50.0, seconds=5.0)` shows half the time on the same paper.
+
     Attributes:
         name: what `render(layout=...)` is called with.
-        rows: the leads of each row from left to right; a row with n leads shows n consecutive parts of `seconds`.
+        rows: the leads of each row from left to right, "-aVR" for an inverted one; a row with n leads shows n
+            consecutive parts of `seconds`.
         pitch: distance between rows.
         seconds: time that a whole row shows.
         speed: mm/s.
         gain: mm/mV.
-        left: where the traces start; the calibration pulse lies before it.
-        right: blank margin after the traces.
-        label: position of a label's lower left corner, from the start of its strip's zero line (y downwards).
+        left: where the traces start; a calibration pulse on the left lies before it.
+        right: blank margin after the traces, and after a calibration pulse on the right.
+        label: position of a label's corner from that of its strip: from the left end of the zero line to the label's
+            lower left corner (y downwards), and mirrored at the other corners.
         label_height: height of a capital letter.
-        pulse: offsets (before, wide, after) of the calibration pulse of 1 mV, ending at `left`.
+        pulse: lengths (before, wide, after) of the calibration pulse of 1 mV.
+        chest_gain: mm/mV of V1 to V6; None: `gain`.
+        pulse_at: "left", "right" or "none"; the pulse has the limb leads' `gain`.
+        label_at: the corner of its strip that a label lies in, one of `CORNERS`.
+        separator: length of the ticks across the zero line where leads change within a row; 0: none.
+        caption: whether a line below the traces says speed and gain.
+
+    Raises:
+        ValueError: no such lead, side or corner, or a length, time or scale that is not above 0.
     """
 
     name: str
@@ -52,16 +80,44 @@ class Layout:
     label: tuple[float, float] = (1.5, -9.0)
     label_height: float = 2.8
     pulse: tuple[float, float, float] = (1.25, 5.0, 1.25)
+    chest_gain: float | None = None
+    pulse_at: str = "left"
+    label_at: str = "upper left"
+    separator: float = 0.0
+    caption: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("pitch", "seconds", "speed", "gain", "chest_gain"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < inf:
+                raise ValueError(f"{name} of a layout is {value}: it has to be above 0")
+        unknown = [lead for row in self.rows for lead in row if lead.removeprefix("-") not in LEADS]
+        if unknown or not all(self.rows) or not self.rows:
+            raise ValueError(f"rows of a layout need leads of {', '.join(LEADS)}, got {unknown or self.rows}")
+        for name, known in (("pulse_at", ("left", "right", "none")), ("label_at", CORNERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+
+    @property
+    def end(self) -> float:
+        """Where the traces end, mm."""
+        return self.left + self.seconds * self.speed
 
     @property
     def width(self) -> float:
         """Width of the content, mm."""
-        return self.left + self.seconds * self.speed + self.right
+        return self.end + self.right + (sum(self.pulse) if self.pulse_at == "right" else 0.0)
 
     @property
     def height(self) -> float:
         """Height of the content, mm."""
-        return self.pitch * len(self.rows)
+        return self.pitch * len(self.rows) + (_CAPTION_MM if self.caption else 0.0)
+
+    @property
+    def scales(self) -> str:
+        """Speed and gain, as the caption says them."""
+        chest = "" if self.chest_gain in (None, self.gain) else f"  V1-V6 {self.chest_gain:g} mm/mV"
+        return f"{self.speed:g} mm/s  {self.gain:g} mm/mV{chest}"
 
     @cached_property
     def zeros(self) -> tuple[float, ...]:
@@ -72,34 +128,51 @@ class Layout:
     def strips(self) -> tuple[Strip, ...]:
         """All strips, row by row and from left to right."""
         return tuple(
-            Strip(lead, self.left + self.speed * column * part, zero, column * part, part)
+            self._strip(lead, column * part, part, zero)
             for row, zero in zip(self.rows, self.zeros, strict=True)
             for part in (self.seconds / len(row),)
             for column, lead in enumerate(row)
         )
 
+    def _strip(self, name: str, start: float, duration: float, zero: float) -> Strip:
+        lead, sign = name.removeprefix("-"), -1.0 if name.startswith("-") else 1.0
+        gain = self.chest_gain if self.chest_gain and lead in CHEST_LEADS else self.gain
+        return Strip(lead, self.left + self.speed * start, zero, start, duration, gain, sign)
 
-_THREE_BY_FOUR = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
+
+def _layouts(limb: tuple[str, ...], suffix: str = "") -> tuple[Layout, ...]:
+    """Every layout with the limb leads in this order."""
+    three = tuple(zip(limb[:3], limb[3:], CHEST_LEADS[:3], CHEST_LEADS[3:], strict=True))
+    six = tuple(zip(limb, CHEST_LEADS, strict=True))
+    return (
+        Layout(f"3x4{suffix}", rows=three, pitch=50.0),
+        Layout(f"3x4+1{suffix}", rows=(*three, ("II",)), pitch=45.0),
+        Layout(f"3x4+3{suffix}", rows=(*three, ("V1",), ("II",), ("V5",)), pitch=30.0),
+        Layout(f"6x2{suffix}", rows=six, pitch=30.0),
+        Layout(f"6x2+1{suffix}", rows=(*six, ("II",)), pitch=25.0),
+        Layout(f"12x1{suffix}", rows=tuple((lead,) for lead in (*limb, *CHEST_LEADS)), pitch=15.0, label=(1.5, -5.0)),
+    )
+
+
+# The limb leads in the order of the heart's axis (Cabrera), from left and up to right and down; aVR is inverted in it.
+CABRERA_LIMB_LEADS = ("aVL", "I", "-aVR", "II", "aVF", "III")
 
 LAYOUTS: dict[str, Layout] = {
-    layout.name: layout
-    for layout in (
-        Layout("3x4", rows=_THREE_BY_FOUR, pitch=50.0),
-        Layout("3x4+1", rows=(*_THREE_BY_FOUR, ("II",)), pitch=45.0),
-        Layout("12x1", rows=tuple((lead,) for lead in LEADS), pitch=15.0, label=(1.5, -5.0)),
-    )
+    layout.name: layout for layout in (*_layouts(LIMB_LEADS), *_layouts(CABRERA_LIMB_LEADS, "-cabrera"))
 }
 
 
-def find_layout(name: str) -> Layout:
-    """The layout called `name`.
+def find_layout(layout: str | Layout) -> Layout:
+    """The layout of that name, or what was given.
 
     Raises:
-        ValueError: there is none; the message lists those there are.
+        ValueError: there is none of that name; the message lists those there are.
     """
-    if name not in LAYOUTS:
-        raise ValueError(f"unknown layout {name!r}: choose one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[name]
+    if isinstance(layout, Layout):
+        return layout
+    if layout not in LAYOUTS:
+        raise ValueError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}, or a Layout")
+    return LAYOUTS[layout]
 
 
 @dataclass(frozen=True)

@@ -10,26 +10,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgscan_lite.leads import LEADS
 from ecgscan_lite.rendering.geometry import Geometry
-from ecgscan_lite.rendering.paper import label_boxes
+from ecgscan_lite.rendering.marks import label_boxes
 from ecgscan_lite.rendering.raster import Plan, Span
 
 
 class Trace(NamedTuple):
     """An unbroken run of drawn samples of one lead.
 
+    A flat page's millivolts are sign * (zero[:, 1] - xy[:, 1]) / px_per_mm / gain.
+
     Attributes:
         lead: one of `ecgscan_lite.LEADS`.
         start: time of the first sample, s; sample k follows k / fs later.
         xy: position of every sample in the image, pixels. Shape: float32 (n, 2).
         zero: where the zero-millivolt line is at the same times, pixels. Shape: float32 (n, 2).
+        gain: mm/mV.
+        sign: -1.0 where the lead is drawn upside down, as aVR is in Cabrera's order.
     """
 
     lead: str
     start: float
     xy: np.ndarray
     zero: np.ndarray
+    gain: float = 10.0
+    sign: float = 1.0
 
 
 class Box(NamedTuple):
@@ -74,7 +79,7 @@ class Page:
 
     def _within(self, span: Span) -> Tensor:
         frame = self.plan.frame
-        y = span.zero - self.plan.gain * self.signal[:, span.lead, span.first : span.last + 1]
+        y = span.zero - span.gain * self.signal[:, span.lead, span.first : span.last + 1]
         within = (y >= 0) & (y <= frame.height)  # a missing sample's NaN is neither
         if self.geometry is None:
             return within
@@ -104,8 +109,8 @@ class Page:
         """For each page the box around every lead's name that is, at least in part, in the image."""
         return [
             [
-                self._box(lead, self._place(page, corners), 0.0)
-                for lead, (x0, y0, x1, y1) in label_boxes(self.plan.frame)
+                self._box(strip.lead, self._place(page, corners), 0.0)
+                for strip, (x0, y0, x1, y1) in label_boxes(self.plan.frame)
                 for corners in (np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),)
                 if self._overlaps(self._place(page, corners))
             ]
@@ -130,9 +135,10 @@ class Page:
         for first, stop in edges.reshape(-1, 2):
             x = span.x0 + np.arange(first, stop) * span.step
             zero = np.full(len(x), span.zero)
-            xy = self._place(page, np.column_stack((x, zero - self.plan.gain * signal[first:stop])))
+            xy = self._place(page, np.column_stack((x, zero - span.gain * signal[first:stop])))
             line = self._place(page, np.column_stack((x, zero)))
-            traces.append(Trace(LEADS[span.lead], first / self.fs, xy.astype(np.float32), line.astype(np.float32)))
+            xy, line = xy.astype(np.float32), line.astype(np.float32)
+            traces.append(Trace(span.strip.lead, first / self.fs, xy, line, span.strip.gain, span.strip.sign))
         return traces
 
     def _place(self, page: int, xy: np.ndarray) -> np.ndarray:

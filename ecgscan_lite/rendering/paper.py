@@ -1,24 +1,30 @@
-"""Everything on the page that does not depend on the signal: grid lines, lead labels and calibration pulses.
-
-Each is returned as the exact share of every pixel that it covers, so nothing aliases at any size.
-"""
+"""Paper: its colours and its grid, the exact share of every pixel that is covered, so that no size aliases."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from ecgscan_lite.rendering.layout import Frame
 
-_LABEL_SUPERSAMPLING = 8
+PATTERNS = ("lines", "dots", "none")
 
 
 @dataclass(frozen=True)
 class Paper:
-    """Colours (RGB, 0 to 255) and line widths (mm) of paper and ink; `minor_density` is the tint of the 1 mm lines."""
+    """Colours and widths of paper and ink.
+
+    Attributes:
+        paper, grid, ink: RGB, 0 to 255; `INKS` holds two for `ink`.
+        minor_width, major_width: of the lines or dots at each 1 mm and at each 5 mm, mm.
+        minor_density: share of the grid's colour at each 1 mm; at each 5 mm it is full.
+        pen: width of traces and calibration pulses, mm.
+        pattern: of the grid: "lines", "dots" at each mm (those on the 5 mm lines are the larger), or "none".
+
+    Raises:
+        ValueError: unknown pattern.
+    """
 
     paper: tuple[int, int, int] = (255, 252, 248)
     grid: tuple[int, int, int] = (232, 120, 120)
@@ -27,6 +33,39 @@ class Paper:
     major_width: float = 0.20
     minor_density: float = 0.65
     pen: float = 0.40
+    pattern: str = "lines"
+
+    def __post_init__(self) -> None:
+        if self.pattern not in PATTERNS:
+            raise ValueError(f"unknown pattern {self.pattern!r}: choose one of {', '.join(PATTERNS)}")
+
+
+_WHITE = (255, 255, 255)
+
+PAPERS: dict[str, Paper] = {
+    "red": Paper(),
+    "orange": Paper(grid=(240, 160, 88)),
+    "blue": Paper(_WHITE, grid=(120, 160, 228)),
+    "green": Paper(_WHITE, grid=(112, 188, 136)),
+    "grey": Paper(_WHITE, grid=(160, 160, 160)),
+    "dotted": Paper(_WHITE, grid=(120, 120, 120), minor_width=0.25, major_width=0.40, pattern="dots"),
+    "none": Paper(_WHITE, pattern="none"),
+}
+
+INKS: dict[str, tuple[int, int, int]] = {"black": Paper().ink, "blue": (24, 40, 128)}
+
+
+def find_paper(paper: str | Paper) -> Paper:
+    """The paper of that name, or what was given.
+
+    Raises:
+        ValueError: there is none of that name; the message lists those there are.
+    """
+    if isinstance(paper, Paper):
+        return paper
+    if paper not in PAPERS:
+        raise ValueError(f"unknown paper {paper!r}: choose one of {', '.join(PAPERS)}, or a Paper")
+    return PAPERS[paper]
 
 
 def line_coverage(n: int, origin: float, period: float, width: float) -> np.ndarray:
@@ -52,91 +91,33 @@ def span_coverage(n: int, start: float, stop: float) -> np.ndarray:
 
 
 def grid_density(frame: Frame, paper: Paper) -> np.ndarray:
-    """How much of the grid's colour each pixel takes: 5 mm lines count fully, 1 mm lines by `minor_density`.
-
-    Stripes along x and along y cover 1 - (1 - cx)(1 - cy) of a pixel, exactly, since their indicators separate.
+    """How much of the grid's colour each pixel takes: what is at 5 mm counts fully, at 1 mm by `minor_density`.
 
     Returns:
         float64 in [0, 1]. Shape: (H, W).
     """
-
-    def area(period: float, width: float) -> np.ndarray:
-        scale = frame.px_per_mm
-        x = line_coverage(frame.width, frame.origin[0], period * scale, width * scale)
-        y = line_coverage(frame.height, frame.origin[1], period * scale, width * scale)
-        return 1 - np.outer(1 - y, 1 - x)
-
-    major = area(5.0, paper.major_width)
-    minor = np.maximum(area(1.0, paper.minor_width) - major, 0.0)
+    if paper.pattern == "none":
+        return np.zeros((frame.height, frame.width))
+    area = _line_area if paper.pattern == "lines" else _dot_area
+    major = area(frame, 5.0, paper.major_width)
+    minor = np.maximum(area(frame, 1.0, paper.minor_width) - major, 0.0)
     return major + paper.minor_density * minor
 
 
-@lru_cache(maxsize=64)
-def _label_font(pixels: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=pixels)
+def _stripes(frame: Frame, period: float, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each column and of each row on the lines of a grid, in mm. Shapes: (W,), (H,)."""
+    scale = frame.px_per_mm
+    x = line_coverage(frame.width, frame.origin[0], period * scale, width * scale)
+    return x, line_coverage(frame.height, frame.origin[1], period * scale, width * scale)
 
 
-def label_boxes(frame: Frame) -> list[tuple[str, tuple[float, float, float, float]]]:
-    """Lead name and pixel box (left, top, right, bottom) of every label."""
-    layout, scale = frame.layout, frame.px_per_mm
-    boxes = []
-    for strip in layout.strips:
-        left, bottom = frame.x(strip.x + layout.label[0]), frame.y(strip.zero + layout.label[1])
-        x0, y0, x1, y1 = _label_font(100).getbbox(strip.lead, anchor="ls")
-        unit = layout.label_height * scale / _capital_height()
-        boxes.append((strip.lead, (left + x0 * unit, bottom + y0 * unit, left + x1 * unit, bottom + y1 * unit)))
-    return boxes
+def _line_area(frame: Frame, period: float, width: float) -> np.ndarray:
+    """Stripes along x and y cover 1 - (1 - cx)(1 - cy) of a pixel, exactly, as their indicators separate: (H, W)."""
+    x, y = _stripes(frame, period, width)
+    return 1 - np.outer(1 - y, 1 - x)
 
 
-@lru_cache(maxsize=1)
-def _capital_height() -> float:
-    _, top, _, bottom = _label_font(100).getbbox("I", anchor="ls")
-    return bottom - top
-
-
-def _label_ink(frame: Frame) -> np.ndarray:
-    """Coverage by the labels: drawn at 8 times the size where each lies, then averaged. Shape: (H, W)."""
-    ink = np.zeros((frame.height, frame.width))
-    fine = _LABEL_SUPERSAMPLING
-    layout = frame.layout
-    size = max(1, round(layout.label_height * frame.px_per_mm * fine * 100 / _capital_height()))
-    for strip, (lead, box) in zip(layout.strips, label_boxes(frame), strict=True):
-        left, top = int(np.floor(box[0])) - 1, int(np.floor(box[1])) - 1
-        right, bottom = int(np.ceil(box[2])) + 2, int(np.ceil(box[3])) + 2
-        tile = Image.new("L", ((right - left) * fine, (bottom - top) * fine))
-        at = (frame.x(strip.x + layout.label[0]) - left, frame.y(strip.zero + layout.label[1]) - top)
-        ImageDraw.Draw(tile).text((at[0] * fine, at[1] * fine), lead, 255, font=_label_font(size), anchor="ls")
-        small = np.asarray(tile, dtype=np.float64).reshape(bottom - top, fine, right - left, fine).mean((1, 3)) / 255
-        rows, columns = slice(max(top, 0), bottom), slice(max(left, 0), right)
-        seen = ink[rows, columns]
-        seen += small[rows.start - top :, columns.start - left :][: seen.shape[0], : seen.shape[1]]
-    return ink
-
-
-def _pulse_ink(frame: Frame, pen: float) -> np.ndarray:
-    """Coverage by the calibration pulses of 1 mV at the left of each row. Shape: (H, W)."""
-    layout, half = frame.layout, pen / 2
-    before, wide, after = layout.pulse
-    x0 = layout.left - before - wide - after
-    x1, x2, x3 = x0 + before, x0 + before + wide, layout.left
-    ink = np.zeros((frame.height, frame.width))
-    for zero in layout.zeros:
-        top = zero - layout.gain
-        strokes = (
-            (x0, zero - half, x1 - half, zero + half), (x1 - half, top - half, x1 + half, zero + half),
-            (x1 + half, top - half, x2 - half, top + half), (x2 - half, top - half, x2 + half, zero + half),
-            (x2 + half, zero - half, x3, zero + half),
-        )  # fmt: skip
-        for left, upper, right, lower in strokes:
-            across = span_coverage(frame.width, frame.x(left), frame.x(right))
-            ink += np.outer(span_coverage(frame.height, frame.y(upper), frame.y(lower)), across)
-    return ink
-
-
-def still_ink(frame: Frame, paper: Paper) -> np.ndarray:
-    """Coverage by the ink that every page of this layout carries: labels and calibration pulses.
-
-    Returns:
-        float64 in [0, 1]. Shape: (H, W).
-    """
-    return np.minimum(_label_ink(frame) + _pulse_ink(frame, paper.pen), 1.0)
+def _dot_area(frame: Frame, period: float, width: float) -> np.ndarray:
+    """Square dots at each mm along the lines of a grid, of which those at each mm hold its crossings: (H, W)."""
+    (x, y), (every_x, every_y) = _stripes(frame, period, width), _stripes(frame, 1.0, width)
+    return np.outer(y, every_x) + np.outer(every_y, x) - np.outer(y, x)

@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecgscan_lite.leads import LEADS
-from ecgscan_lite.rendering.layout import Frame
-from ecgscan_lite.rendering.paper import Paper, grid_density, still_ink
+from ecgscan_lite.rendering.layout import Frame, Strip
+from ecgscan_lite.rendering.marks import still_ink
+from ecgscan_lite.rendering.paper import Paper, grid_density
 
 FULL = 128  # ink is counted in 1/128 of a pixel: times a difference of colours it still fits int16
 _BITS = 7
@@ -33,14 +34,19 @@ _BAND = 1 << 19  # pixels of a CPU's dense steps at a time
 
 @dataclass(frozen=True)
 class Span:
-    """Samples `first` to `last` (inclusive) of one lead on one strip: sample k lies at x = x0 + k * step, pixels."""
+    """Samples `first` to `last` (inclusive) of one lead on one strip, pixels.
 
+    Sample k of v mV lies at x = x0 + k * step, y = zero - gain * v; `gain` is negative for an inverted lead.
+    """
+
+    strip: Strip
     lead: int
     first: int
     last: int
     x0: float
     step: float
     zero: float
+    gain: float
 
 
 @dataclass(frozen=True)
@@ -48,21 +54,22 @@ class Plan:
     """All that drawing needs and that does not depend on the signal, on the device.
 
     Shapes: M sub-columns over all strips. `index`: (3 * M,) samples before, after and nearest each sub-column, in the
-    flattened (12, T + 1) signal whose last sample is missing; `fraction`, `zero`: (M,); `cell`: (M - 2 * reach,), where
-    the column of a sub-column starts in the accumulator; `still`: (W, H + 2), difference array of labels and pulses;
-    `paper` (times FULL, plus a half), `contrast`: (3, H, W) int16; `grid`: (H, W) float32 in [0, 1].
+    flattened (12, T + 1) signal whose last sample is missing; `fraction`, `zero`, `gain`: (M,); `cell`:
+    (M - 2 * reach,), where the column of a sub-column starts in the accumulator; `still`: (W, H + 2), difference array
+    of labels and pulses; `paper` (times FULL, plus a half), `contrast`: (3, H, W) int16; `grid`: (H, W) float32 in
+    [0, 1].
     """
 
     frame: Frame
     style: Paper
     spans: tuple[Span, ...]
     used: int
-    gain: float
     radius: float
     fineness: int
     index: Tensor
     fraction: Tensor
     zero: Tensor
+    gain: Tensor
     cell: Tensor
     sign: Tensor
     still: Tensor
@@ -85,7 +92,8 @@ def _spans(frame: Frame, fs: float, n_samples: int) -> tuple[Span, ...]:
         last = min(int(np.ceil((strip.start + strip.duration) * fs - 1e-6)), n_samples) - 1
         if last >= first:
             x0 = frame.x(strip.x) - strip.start * fs * step
-            spans.append(Span(LEADS.index(strip.lead), first, last, x0, step, frame.y(strip.zero)))
+            gain = strip.sign * strip.gain * frame.px_per_mm
+            spans.append(Span(strip, LEADS.index(strip.lead), first, last, x0, step, frame.y(strip.zero), gain))
     return tuple(spans)
 
 
@@ -96,7 +104,7 @@ def _fineness(radius: float, step: float) -> int:
 
 
 def _subcolumns(span: Span, radius: float, fineness: int, n_samples: int) -> tuple[np.ndarray, ...]:
-    """Sample indices (3, m), fraction (m,), zero line (m,) and pixel column (m,) of a strip's sub-columns."""
+    """Sample indices (3, m), fraction, zero line, gain and pixel column (m,) of a strip's sub-columns."""
     reach = int(radius * fineness) + 1
     start = int(np.floor((span.x0 + span.first * span.step - radius) * fineness)) - reach
     stop = int(np.ceil((span.x0 + span.last * span.step + radius) * fineness)) + reach
@@ -112,7 +120,8 @@ def _subcolumns(span: Span, radius: float, fineness: int, n_samples: int) -> tup
         np.where(drawn & (np.abs(position - nearest) <= half), nearest, n_samples),
     ])  # fmt: skip
     columns = np.arange(start, stop) // fineness
-    return index + span.lead * (n_samples + 1), position - before, np.full(len(position), span.zero), columns
+    zero, gain = (np.full(len(position), value) for value in (span.zero, span.gain))
+    return index + span.lead * (n_samples + 1), position - before, zero, gain, columns
 
 
 @lru_cache(maxsize=12)  # a full page's plan holds some 80 MB
@@ -124,7 +133,7 @@ def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.de
     fineness = _fineness(radius, step)
     used = max((span.last + 1 for span in spans), default=0)
     parts = [_subcolumns(span, radius, fineness, used) for span in spans]
-    index, fraction, zero, columns = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    index, fraction, zero, gain, columns = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     reach = int(radius * fineness) + 1
     grid = grid_density(frame, style)
     paper_rgb, grid_rgb, ink_rgb = (
@@ -140,8 +149,9 @@ def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.de
         return torch.from_numpy(np.ascontiguousarray(array)).to(device=device, dtype=dtype)
 
     return Plan(
-        frame, style, spans, used, frame.layout.gain * scale, radius, fineness,
+        frame, style, spans, used, radius, fineness,
         index=put(index.reshape(-1), torch.int64), fraction=put(fraction, torch.float32), zero=put(zero, torch.float32),
+        gain=put(gain, torch.float32),
         cell=put(np.clip(columns, 0, width - 1)[reach:-reach] * (height + 2), torch.int64),
         sign=torch.tensor([[1], [-1]], dtype=torch.int32, device=device),
         still=put(still, torch.int32), paper=put(paper * FULL + FULL / 2, torch.int16),
