@@ -20,6 +20,7 @@ from ecgscan_lite import evaluation
 from ecgscan_lite.batches import draw_pages
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.evaluation.classification import FEW_POSITIVES
+from ecgscan_lite.memory import keep_freed_memory
 from ecgscan_lite.model import ECGScan, load
 from ecgscan_lite.pictures import draw_pictures
 from ecgscan_lite.reporting import Picture, write_report
@@ -71,6 +72,7 @@ def assess(
     Raises:
         AssessmentError: the corpus has no test records, or the test split has a patient that pretraining saw.
     """
+    keep_freed_memory()
     test = _rows(corpus, plan, "test")
     random = random_model(model, corpus, plan)
     views = see_pages({"image": model, "random": random}, corpus, plan.drawing)

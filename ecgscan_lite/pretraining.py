@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ecgscan_lite.batches import draw_batch, embed_texts, open_corpus, places_of_leads, training_rows
 from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.memory import keep_freed_memory
 from ecgscan_lite.model import WEIGHTS_FILE, ECGScan, load
 from ecgscan_lite.objective import Batch, Objective
 from ecgscan_lite.settings import Settings, SettingsError
@@ -61,6 +62,7 @@ def pretrain(
         return run
     _prepare_folder(run, settings, resume)
     device = choose_device(settings.run.device)
+    keep_freed_memory()
     corpus = corpus or open_corpus(settings)
     rows = training_rows(settings, corpus)
     _list_records(run, settings, corpus, rows)
