@@ -22,4 +22,4 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):  # no glibc
         return False
     choices = {_MMAP_MAX: 0, _TRIM_THRESHOLD: _LARGEST, _TOP_PAD: 64 << 20}
-    return all([mallopt(parameter, value) == 1 for parameter, value in choices.items()])
+    return all(mallopt(parameter, value) == 1 for parameter, value in choices.items())
