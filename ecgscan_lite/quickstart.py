@@ -41,7 +41,7 @@ def quickstart(
     An interrupted quickstart continues where it was; a finished one is done again.
 
     Args:
-        out: folder for the two runs, `results.json` and `report.html`.
+        out: folder for the four runs, `results.json` and `report.html`.
         seed: of the records, the weights and everything else that is random.
         records: how many synthetic records a split has.
         progress: show progress bars; None shows them on a terminal.

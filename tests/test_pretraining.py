@@ -244,15 +244,20 @@ def test_a_text_is_no_negative_of_a_record_that_has_it_too() -> None:
     torch.testing.assert_close(objective._text_terms(image, signal, text, holds_too)["image_text"], expected)
 
 
-def test_a_term_of_weight_zero_changes_nothing() -> None:
-    torch.manual_seed(0)
-    settings = _settings(Path("unused")).replace(loss__gram=0.0, loss__pairwise=0.0, loss__soft_lead=0.0)
-    model = ECGScan(settings.towers, (64, 112)).eval()
-    batch = Batch(
+def _four_records() -> Batch:
+    """Random pages that show all of their signals, each record with a text of its own."""
+    return Batch(
         torch.randint(0, 256, (4, 3, 64, 112), dtype=torch.uint8), torch.randn(4, 12, 1000),
         torch.ones(4, 12, 1000, dtype=torch.bool), torch.randn(4, 1, 384),
         torch.arange(4)[:, None], torch.arange(4)[:, None],
     )  # fmt: skip
+
+
+def test_a_term_of_weight_zero_changes_nothing() -> None:
+    torch.manual_seed(0)
+    settings = _settings(Path("unused")).replace(loss__gram=0.0, loss__pairwise=0.0, loss__soft_lead=0.0)
+    model = ECGScan(settings.towers, (64, 112)).eval()
+    batch = _four_records()
     objective = Objective(settings.loss)
     loss = objective(model, batch)
     assert loss == settings.loss.reconstruction * objective.terms["reconstruction"] and "gram" not in objective.terms
@@ -266,11 +271,7 @@ def test_a_part_of_the_batch_is_reconstructed() -> None:
     settings = Settings().replace(loss__reconstruction_share=0.5, loss__gram=0.0, loss__pairwise=0.0)
     torch.manual_seed(0)
     model = ECGScan(settings.towers, (64, 112)).eval()
-    batch = Batch(
-        torch.randint(0, 256, (4, 3, 64, 112), dtype=torch.uint8), torch.randn(4, 12, 1000),
-        torch.ones(4, 12, 1000, dtype=torch.bool), torch.randn(4, 1, 384),
-        torch.arange(4)[:, None], torch.arange(4)[:, None],
-    )  # fmt: skip
+    batch = _four_records()
     half, whole = Objective(settings.loss), Objective(settings.replace(loss__reconstruction_share=1.0).loss)
     half(model, batch), whole(model, Batch(*(x[:2] for x in batch)))
     torch.testing.assert_close(half.terms["reconstruction"], whole.terms["reconstruction"])
