@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +20,18 @@ WINDOW_HEIGHT, WINDOW_WIDTH = 0.24, 0.058  # of the page
 INK_ROWS, INK_COLUMNS = 128, 192  # larger pages are averaged down to these, so that no line falls between the points
 
 
+class Reading(NamedTuple):
+    """What is read off B pages.
+
+    Attributes:
+        leads: mV at 100 Hz. Shape: (B, 12, 1000).
+        shown: logits of whether the page shows each 0.5 s of each lead. Shape: (B, 12, 20).
+    """
+
+    leads: Tensor
+    shown: Tensor
+
+
 class LeadDecoder(nn.Module):
     """First find where on the page half a second of a lead is, then read what is there.
 
@@ -25,9 +39,10 @@ class LeadDecoder(nn.Module):
     `place_queries` can set to where a layout draws it. Attention to the tokens, by place and by content, gives it the
     context, and shifts its place to where the content says that the lead is; with equal contents it stays. There the
     query reads a window of the page's ink, and one small network, the same for all, turns window and context into
-    samples. At last the leads of one moment are added to each other, with signed weights that follow from their
-    contexts: so a lead that the page does not show can be worked out from those that it shows, as the limb identities
-    allow.
+    samples, and judges whether the page shows them at all. What it shows is refined by what was read for the other
+    leads at the same time, and what it hides is made of what it shows: sums with signed weights that follow from the
+    contexts, as the limb identities allow. The two have weights of their own, so that what the constraint teaches of
+    hidden leads does not spoil the reading of those on the page.
 
     Args:
         dim: width of the tokens; a multiple of 32.
@@ -51,10 +66,11 @@ class LeadDecoder(nn.Module):
         self.to_samples = nn.Linear(hidden, PATCH)
         self.height_to_samples = nn.Linear(self.from_window.in_features, PATCH)
         self.gate = nn.Linear(dim, 1)
+        self.shown = nn.Linear(hidden, 1)
         self.role_norm = nn.LayerNorm(dim)
-        self.gives = nn.Linear(dim, self.HEAD_DIM)
-        self.takes = nn.Linear(dim, self.HEAD_DIM)
-        nn.init.zeros_(self.takes.weight)  # each lead speaks for itself at first
+        self.gives = nn.Linear(dim, 2 * self.HEAD_DIM)
+        self.takes = nn.Linear(dim, 2 * self.HEAD_DIM)
+        nn.init.zeros_(self.takes.weight)  # at first each lead speaks for itself, and what is hidden is flat
         nn.init.zeros_(self.takes.bias)
 
     @torch.no_grad()
@@ -62,14 +78,14 @@ class LeadDecoder(nn.Module):
         """Let each query start at a place on the page. Shape: (12, 20, 2), x and y as shares of width and height."""
         self.places.copy_(places)
 
-    def forward(self, page: PageEncoding) -> Tensor:
-        """Returns float32 mV at 100 Hz. Shape: (B, 12, 1000)."""
+    def forward(self, page: PageEncoding) -> Reading:
         context, places = self._find(page)
         window = self._read(page.ink, places)
         hidden = self.mix(self.from_context(context) + self.from_window(window))
         gate = self.gate(context).sigmoid()  # (B, Q, 1)
         patches = self.to_samples(hidden).float() + gate.float() * self.height_to_samples(window).float()
-        return self._share(context, patches).flatten(2)
+        shown = self.shown(hidden).float().unflatten(1, (12, PATCHES))  # (B, 12, 20, 1)
+        return Reading(self._share(context, patches, shown.detach().sigmoid()).flatten(2), shown.squeeze(-1))
 
     def _find(self, page: PageEncoding) -> tuple[Tensor, Tensor]:
         """Context of each query (B, Q, dim), and its place (B, Q, 2)."""
@@ -85,12 +101,17 @@ class LeadDecoder(nn.Module):
         context = (attention @ v).transpose(1, 2).flatten(2)  # (B, Q, dim)
         return context + queries, start + shift.float()
 
-    def _share(self, context: Tensor, patches: Tensor) -> Tensor:
-        """Add to each lead what others have at the same time. Shape: (B, Q, dim), (B, Q, 50); (B, 12, 20, 50)."""
+    def _share(self, context: Tensor, patches: Tensor, shown: Tensor) -> Tensor:
+        """Leads of one moment help each other: what is shown is refined, and what is hidden is made of it.
+
+        Shape: (B, Q, dim), (B, Q, 50), (B, 12, 20, 1); returns (B, 12, 20, 50).
+        """
         role = self.role_norm(context).unflatten(1, (12, PATCHES)).transpose(1, 2)  # (B, 20, 12, dim)
-        weights = (self.takes(role) @ self.gives(role).mT).float() / self.HEAD_DIM**0.5  # (B, 20, 12, 12)
-        patches = patches.unflatten(1, (12, PATCHES)).transpose(1, 2)  # (B, 20, 12, 50)
-        return (patches + weights @ patches).transpose(1, 2)
+        takes, gives = (f(role).unflatten(-1, (2, -1)).movedim(-2, 0) for f in (self.takes, self.gives))
+        refine, fill = (takes @ gives.mT).float() / self.HEAD_DIM**0.5  # (B, 20, 12, 12) each
+        patches, shown = patches.unflatten(1, (12, PATCHES)).transpose(1, 2), shown.transpose(1, 2)
+        seen = shown * (patches + refine @ patches)  # (B, 20, 12, 50)
+        return (seen + (1 - shown) * (fill @ seen)).transpose(1, 2)
 
     def _read(self, ink: Tensor, places: Tensor) -> Tensor:
         """The window of the ink around each place. Shape: (B, Q, rows * columns)."""

@@ -119,6 +119,15 @@ def reconstruction_loss(predicted: Tensor, target: Tensor, visible: Tensor, beta
     return (error * known).sum() / known.sum().clamp(min=1)
 
 
+def visibility_loss(logits: Tensor, visible: Tensor) -> Tensor:
+    """Binary cross-entropy of whether the page shows each part of each lead; a part can be shown by a share.
+
+    Shape: logits (B, 12, P); visible (B, 12, T) bool, T a multiple of P; returns a scalar.
+    """
+    share = visible.unflatten(-1, (logits.shape[-1], -1)).float().mean(dim=-1)
+    return F.binary_cross_entropy_with_logits(logits.float(), share)
+
+
 def _at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 

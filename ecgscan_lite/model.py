@@ -190,7 +190,7 @@ class ECGScan(nn.Module):
         """
 
         def decode(pages: Tensor) -> Tensor:
-            return self.decoder(self.image_encoder(pages))
+            return self.decoder(self.image_encoder(pages)).leads
 
         return self._in_batches(self._pages(images), decode, batch_size, (12, SAMPLES))
 

@@ -14,6 +14,7 @@ from ecgscan_lite.losses import (
     SigmoidLoss,
     reconstruction_loss,
     soft_lead_loss,
+    visibility_loss,
 )
 from ecgscan_lite.model import ECGScan
 from ecgscan_lite.settings import LossSettings
@@ -71,9 +72,11 @@ class Objective(nn.Module):
             terms = self._alignment(model, model.image_head(page.features), signal, batch)
             if self.weights.reconstruction or self.weights.soft_lead:
                 part = slice(math.ceil(self.weights.reconstruction_share * len(batch.pages)))
-                leads = model.decoder(page.part(part))
-                terms["reconstruction"] = reconstruction_loss(leads, batch.signals[part], batch.visible[part])
-                terms["soft_lead"] = soft_lead_loss(leads)
+                reading = model.decoder(page.part(part))
+                visible = batch.visible[part]
+                terms["reconstruction"] = reconstruction_loss(reading.leads, batch.signals[part], visible)
+                terms["visibility"] = visibility_loss(reading.shown, visible)
+                terms["soft_lead"] = soft_lead_loss(reading.leads)
         self.terms = {name: value.detach() for name, value in terms.items()}
         return sum((getattr(self.weights, name) * value for name, value in terms.items()), signal.new_zeros(()))
 

@@ -23,12 +23,11 @@ from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.memory import keep_freed_memory
 from ecgscan_lite.model import WEIGHTS_FILE, ECGScan, load
 from ecgscan_lite.objective import Batch, Objective
-from ecgscan_lite.settings import Settings, SettingsError
+from ecgscan_lite.settings import LOSS_TERMS, Settings, SettingsError
 
 CHECKPOINT_FILE, SETTINGS_FILE, LOG_FILE = "checkpoint.safetensors", "settings.toml", "log.csv"
 RECORDS_FILE = "records.parquet"
-TERMS = ("pairwise", "gram", "reconstruction", "soft_lead")
-LOG_COLUMNS = ("step", "learning_rate", "loss", *TERMS)
+LOG_COLUMNS = ("step", "learning_rate", "loss", *LOSS_TERMS)
 
 
 class RunError(ValueError):
@@ -135,7 +134,7 @@ class _Trainer:
         value = loss.item()
         if not np.isfinite(value):
             raise RunError(f"the loss is {value} at step {self.step}; lower optimiser.learning_rate and resume")
-        terms = [float(self.objective.terms.get(name, torch.nan)) for name in TERMS]
+        terms = [float(self.objective.terms.get(name, torch.nan)) for name in LOSS_TERMS]
         self.log.append((self.step, rate, value, *terms))
         self.step += 1
         return value

@@ -19,7 +19,8 @@ from ecgscan_lite.settings import Settings
 from ecgscan_lite.views import Drawing
 
 RECORDS = {"train": 5400, "val": 300, "test": 600}
-PROBED = 3600  # of the training records, for the linear probe
+ALIGNED, FORKED = 4500, 2700  # of the training records, for the runs with pages; the teachers, which cost less, see all
+PROBED = 2700  # of the training records, for the linear probe
 RUNS = ("teachers", "alignment", "with_soft_lead", "without_soft_lead")
 SUMMARY = (
     "In a few minutes an encoder learned to read electrocardiograms from pictures of the printed page, guided by the "
@@ -81,13 +82,16 @@ def stages(out: Path, seed: int) -> list[Settings]:
     """
     common = Settings().replace(run__seed=seed, loss__soft_lead=0.0, optimiser__learning_rate=3e-3)
     runs = dict(zip(RUNS, (str(out / run) for run in RUNS), strict=True))
-    teachers = common.replace(run__out=runs["teachers"], data__modalities="signal,text", optimiser__epochs=5)
+    teachers = common.replace(run__out=runs["teachers"], data__modalities="signal,text", optimiser__epochs=6)
     alignment = common.replace(
         run__out=runs["alignment"], run__initial_weights=runs["teachers"], towers__signal_frozen=True,
-        loss__reconstruction_share=1 / 3, optimiser__batch_size=48, optimiser__epochs=2,
+        data__records=ALIGNED, loss__reconstruction_share=1 / 4, optimiser__batch_size=48, optimiser__epochs=3,
         optimiser__warm_up=0.05, optimiser__final_rate=1.0,
     )  # fmt: skip
-    fork = alignment.replace(run__initial_weights=runs["alignment"], optimiser__epochs=1, optimiser__final_rate=0.0)
+    fork = alignment.replace(
+        run__initial_weights=runs["alignment"], data__records=FORKED, loss__reconstruction_share=1 / 2,
+        optimiser__epochs=1, optimiser__final_rate=0.0,
+    )  # fmt: skip
     return [
         teachers,
         alignment,

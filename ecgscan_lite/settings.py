@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_type_hints
 
+LOSS_TERMS = ("pairwise", "gram", "reconstruction", "visibility", "soft_lead")
+
 
 class SettingsError(ValueError):
     """A setting that can't be used; the message is one line that names it and says what is allowed."""
@@ -88,6 +90,7 @@ class LossSettings:
         pairwise: weight of the mean of the pairwise losses image-signal, image-text and signal-text.
         pairwise_kind: "infonce" or "sigmoid".
         reconstruction: weight of the reconstruction of what the page shows.
+        visibility: weight of the judgement whether the page shows a lead.
         soft_lead: weight of the soft-lead constraint, per mV of mean absolute residual.
         reconstruction_share: share of a step's records whose leads are reconstructed; a page has thousands of samples
             to learn from, so that a part of the records serves, and costs less.
@@ -99,6 +102,7 @@ class LossSettings:
     pairwise: float = 1.0
     pairwise_kind: Literal["infonce", "sigmoid"] = "infonce"
     reconstruction: float = 3.0
+    visibility: float = 0.03
     soft_lead: float = 0.3
     reconstruction_share: float = 1.0
     temperature: float = 0.07
@@ -259,7 +263,7 @@ def _check_ranges(settings: Settings) -> None:
         "data.records": settings.data.records, "run.seed": settings.run.seed,
         "run.checkpoint_every": settings.run.checkpoint_every,
         "optimiser.weight_decay": settings.optimiser.weight_decay,
-        **{f"loss.{n}": getattr(settings.loss, n) for n in ("gram", "pairwise", "reconstruction", "soft_lead")},
+        **{f"loss.{n}": getattr(settings.loss, n) for n in LOSS_TERMS},
     }  # fmt: skip
     share = {"optimiser.warm_up": settings.optimiser.warm_up, "loss.label_smoothing": settings.loss.label_smoothing}
     for name, value in positive.items():

@@ -75,7 +75,7 @@ def reconstruct_pages(
         shown.append(at_rate(visible, corpus.fs).cpu())
         with torch.inference_mode():
             for name, model in models.items():
-                parts[name].append(model.decoder(model.image_encoder(pages)).float().cpu())
+                parts[name].append(model.decoder(model.image_encoder(pages)).leads.float().cpu())
     leads = {name: torch.cat(read).numpy() for name, read in parts.items()}
     return torch.cat(targets).numpy(), torch.cat(shown).numpy(), leads
 

@@ -114,8 +114,8 @@ def test_the_decoder_reads_where_its_queries_are() -> None:
     changed[..., :22, :36] += 1
     with torch.inference_mode():
         before, after = decoder(_page(page)), decoder(_page(changed))
-    assert before.shape == (1, 12, 1000)
-    difference = (after - before).abs().mean(dim=-1)[0]
+    assert before.leads.shape == (1, 12, 1000) and before.shown.shape == (1, 12, 20)
+    difference = (after.leads - before.leads).abs().mean(dim=-1)[0]
     assert difference[0] > 0.01 and difference[1:].max() == 0
 
 
@@ -143,26 +143,51 @@ def test_no_thin_line_of_a_large_page_is_missed() -> None:
     assert min(sums) > 0 and max(sums) / min(sums) < 1.2
 
 
-def test_leads_of_one_moment_make_up_what_another_lacks() -> None:
-    """With the right weights the decoder gives III = II - I, in its own half second and in no other."""
+def test_what_a_page_hides_is_made_of_what_it_shows() -> None:
+    """With the right weights a hidden III is II - I, and what is read where III is not shown counts for nothing."""
     decoder = LeadDecoder(32)
-    with torch.no_grad():
-        decoder.role_norm = nn.Identity()
-        for layer, pairs in ((decoder.takes, {2: 0, 5: 1}), (decoder.gives, {1: 0, 0: 1})):
-            layer.weight.zero_(), layer.bias.zero_()
-            for unit, lead in pairs.items():
-                layer.weight[lead, unit] = 1.0
-        decoder.gives.weight[0, 0] = -1.0  # lead I counts negative for the first unit
-        scale = decoder.HEAD_DIM**0.5
-        context = torch.zeros(1, 12, 20, 32)
-        for lead in range(12):
-            context[:, lead, :, lead] = scale**0.5
-        patches = torch.randn(1, 240, 50)
-        leads = decoder._share(context.flatten(1, 2), patches).flatten(2)
-        alone = patches.unflatten(1, (12, 20)).flatten(2)
+    context, patches = _roles(decoder, takes={32: {2: 0, 5: 1}}, gives={32: {1: 0, 0: 1}})
+    shown = torch.ones(1, 12, 20, 1)
+    shown[:, [2, 5]] = 0.0
+    with torch.inference_mode():
+        leads = decoder._share(context, patches, shown).flatten(2)
+    alone = patches.unflatten(1, (12, 20)).flatten(2)
+    torch.testing.assert_close(leads[:, 2], alone[:, 1] - alone[:, 0])
+    torch.testing.assert_close(leads[:, 5], alone[:, 0])
+    torch.testing.assert_close(leads[:, [0, 1, *range(6, 12)]], alone[:, [0, 1, *range(6, 12)]])
+
+
+def test_what_a_page_shows_is_refined_by_what_was_read_elsewhere() -> None:
+    decoder = LeadDecoder(32)
+    context, patches = _roles(decoder, takes={0: {2: 0, 5: 1}}, gives={0: {1: 0, 0: 1}})
+    with torch.inference_mode():
+        leads = decoder._share(context, patches, torch.ones(1, 12, 20, 1)).flatten(2)
+    alone = patches.unflatten(1, (12, 20)).flatten(2)
     torch.testing.assert_close(leads[:, 2], alone[:, 2] + alone[:, 1] - alone[:, 0])
     torch.testing.assert_close(leads[:, 5], alone[:, 5] + alone[:, 0])
     torch.testing.assert_close(leads[:, 6:], alone[:, 6:])
+
+
+def _roles(
+    decoder: LeadDecoder, takes: dict[int, dict[int, int]], gives: dict[int, dict[int, int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Contexts that tell the lead and nothing else, and random patches.
+
+    The decoder's weights are set so that a lead in `takes` gets those in `gives` that have the same unit, and lead I
+    counts negative for the first. Keys are the first unit (0 to refine, 32 to fill in), then lead to unit.
+    """
+    with torch.no_grad():
+        decoder.role_norm = nn.Identity()
+        for layer, tables in ((decoder.takes, takes), (decoder.gives, gives)):
+            layer.weight.zero_(), layer.bias.zero_()
+            for first, units in tables.items():
+                for lead, unit in units.items():
+                    layer.weight[first + unit, lead] = 1.0
+        decoder.gives.weight[next(iter(gives)), 0] = -1.0
+    context = torch.zeros(1, 12, 20, 32)
+    for lead in range(12):
+        context[:, lead, :, lead] = decoder.HEAD_DIM**0.25
+    return context.flatten(1, 2), torch.randn(1, 240, 50)
 
 
 def test_texts_are_embedded_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

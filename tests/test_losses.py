@@ -132,6 +132,20 @@ def test_groups_that_are_all_distinct_change_nothing() -> None:
         torch.testing.assert_close(loss(*inputs, groups=distinct), loss(*inputs))
 
 
+def test_visibility_is_judged_part_by_part() -> None:
+    """A part that is shown by half wants a probability of one half; the value is that of the definition."""
+    visible = torch.zeros(1, 12, 40, dtype=torch.bool)
+    visible[..., :10], visible[..., 20:25] = True, True
+    logits = torch.randn(1, 12, 4, dtype=torch.float32, requires_grad=True)
+    share = torch.tensor([1.0, 0.0, 0.5, 0.0])
+    p = logits.detach().sigmoid()
+    expected = -(share * p.log() + (1 - share) * (1 - p).log()).mean()
+    loss = losses.visibility_loss(logits, visible)
+    torch.testing.assert_close(loss.detach(), expected)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(gradient, (p - share) / p.numel())
+
+
 def test_leads_that_obey_the_identities_leave_nothing() -> None:
     limb = torch.from_numpy(LIMB_FROM_I_II) @ torch.randn(2, 50, dtype=torch.float64)
     x = torch.cat([limb, torch.randn(6, 50, dtype=torch.float64)])

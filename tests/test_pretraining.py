@@ -26,7 +26,7 @@ from ecgscan_lite.objective import Batch, Objective
 from ecgscan_lite.pretraining import RunError, learning_rate, pretrain
 from ecgscan_lite.records import ECGRecord
 from ecgscan_lite.reports import split_report
-from ecgscan_lite.settings import Settings, SettingsError
+from ecgscan_lite.settings import LOSS_TERMS, Settings, SettingsError
 
 CPU = torch.device("cpu")
 
@@ -66,10 +66,7 @@ def test_a_run_leaves_weights_settings_log_and_list_of_records(corpus: Corpus, t
     log = list(csv.DictReader((run / "log.csv").open()))
     assert len(log) == 6 and all(np.isfinite(float(row["loss"])) for row in log)
     for row in log:
-        terms = sum(
-            getattr(settings.loss, name) * float(row[name])
-            for name in ("pairwise", "gram", "reconstruction", "soft_lead")
-        )
+        terms = sum(getattr(settings.loss, name) * float(row[name]) for name in LOSS_TERMS)
         assert float(row["loss"]) == pytest.approx(terms, rel=1e-3)
     assert load(run, device="cpu").embed_images(np.zeros((1, 3, 64, 112), np.uint8)).shape == (1, 16)
     with pytest.raises(RunError, match="holds something already"):
@@ -255,7 +252,8 @@ def _four_records() -> Batch:
 
 def test_a_term_of_weight_zero_changes_nothing() -> None:
     torch.manual_seed(0)
-    settings = _settings(Path("unused")).replace(loss__gram=0.0, loss__pairwise=0.0, loss__soft_lead=0.0)
+    left_out = dict.fromkeys(("loss__gram", "loss__pairwise", "loss__visibility", "loss__soft_lead"), 0.0)
+    settings = _settings(Path("unused")).replace(**left_out)
     model = ECGScan(settings.towers, (64, 112)).eval()
     batch = _four_records()
     objective = Objective(settings.loss)
@@ -274,8 +272,8 @@ def test_a_part_of_the_batch_is_reconstructed() -> None:
     batch = _four_records()
     half, whole = Objective(settings.loss), Objective(settings.replace(loss__reconstruction_share=1.0).loss)
     half(model, batch), whole(model, Batch(*(x[:2] for x in batch)))
-    torch.testing.assert_close(half.terms["reconstruction"], whole.terms["reconstruction"])
-    torch.testing.assert_close(half.terms["soft_lead"], whole.terms["soft_lead"])
+    for name in ("reconstruction", "visibility", "soft_lead"):
+        torch.testing.assert_close(half.terms[name], whole.terms[name])
 
 
 def test_queries_start_where_the_leads_are() -> None:
