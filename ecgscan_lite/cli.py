@@ -70,7 +70,14 @@ def render(
     layout: Annotated[
         str, typer.Option(help="3x4, 3x4+1, 3x4+3, 6x2, 6x2+1 or 12x1; in Cabrera's order 3x4-cabrera and so on.")
     ] = "3x4+1",
-    ageing: Annotated[str | None, typer.Option(help="scan or photo; none if not given.")] = None,
+    ageing: Annotated[
+        str | None,
+        typer.Option(
+            help="scan, photo or worn; or 0001-rendered, 0003-colour-scan, 0004-bw-scan, 0005-photo-of-print, "
+            "0006-photo-of-screen, 0009-photo-of-stained, 0010-photo-of-damaged, 0011-colour-scan-of-mouldy or "
+            "0012-bw-scan-of-mouldy; photo:1 to photo:5 is slight to severe, and so on. None if not given."
+        ),
+    ] = None,
     paper: Annotated[str, typer.Option(help="red, orange, blue, green, grey, dotted or none.")] = "red",
     dpi: Annotated[int, typer.Option(help="Pixels per inch, of letter paper.")] = 200,
     image_format: Annotated[str, typer.Option("--format", help="png, jpeg or webp.")] = "png",
@@ -143,7 +150,7 @@ def evaluate(
     out: Out = Path("evaluation"),
     task: Annotated[Task, typer.Option(help="Classes of the linear probe.")] = Task.all,
     layout: Annotated[str, typer.Option(help="Of the pages.")] = "3x4+1",
-    ageing: Annotated[str, typer.Option(help="Of the pages: none, scan or photo.")] = "none",
+    ageing: Annotated[str, typer.Option(help="Of the pages: none, or as of `render`.")] = "none",
     unconstrained: Annotated[str | None, typer.Option(help="The run without the constraint, to compare with.")] = None,
     seed: Seed = 0,
 ) -> None:

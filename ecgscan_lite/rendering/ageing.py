@@ -8,18 +8,21 @@ is a single rounded operation: the bytes depend neither on batch nor on chunk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ecgscan_lite.rendering import wear
 from ecgscan_lite.rendering.geometry import Geometry, about_centre, paper_share
 from ecgscan_lite.rendering.randomness import pixel_noise, uniforms
 from ecgscan_lite.rendering.raster import FULL, Plan
 
 Range = tuple[float, float]
+_OF_CURL = np.uint64(0xC0B1 << 40)  # marks the stream of random numbers that shapes the wave
 _WHOLE = 255  # a pixel wholly covered: 8 bits, so that whole-number sums below stay exact
 
 
@@ -40,6 +43,17 @@ class Ageing:
         fading: loss of ink, as a share.
         cast: change of each colour's brightness, as a share.
         background: grey level of what lies behind the page.
+        curl: height of the wave in which the page lies, as a share of the image's height.
+        creases: darkness of folds; 1 loses most of the light on their line.
+        stains: darkness of dried drops.
+        mould: darkness of mould spots.
+        holes: how far two punched holes are cut through, 0 or 1.
+        bleed: ink of the other side that shows through, as a share.
+        shadow: darkness of a hand's or head's shadow.
+        moire: contrast of a screen's beats with the sensor.
+        streaks: darkness of a scanner's lines down the image.
+        threshold: how near to pure black and white, 0 to 1.
+        jpeg: quality of the JPEG compression, 1 to 100; above 100 is none.
     """
 
     rotation_deg: Range = (0.0, 0.0)
@@ -54,6 +68,41 @@ class Ageing:
     fading: Range = (0.0, 0.0)
     cast: Range = (0.0, 0.0)
     background: Range = (255.0, 255.0)
+    curl: Range = (0.0, 0.0)
+    creases: Range = (0.0, 0.0)
+    stains: Range = (0.0, 0.0)
+    mould: Range = (0.0, 0.0)
+    holes: Range = (0.0, 0.0)
+    bleed: Range = (0.0, 0.0)
+    shadow: Range = (0.0, 0.0)
+    moire: Range = (0.0, 0.0)
+    streaks: Range = (0.0, 0.0)
+    threshold: Range = (0.0, 0.0)
+    jpeg: Range = (101.0, 101.0)
+
+    def at(self, severity: float) -> Ageing:
+        """The same artefacts weaker or stronger: from 1, slight, over 3, as given, to 5, severe.
+
+        Every range is moved from that of a clean page in proportion; what lies behind the page stays.
+
+        Raises:
+            ValueError: a severity not from 1 to 5.
+        """
+        if not 1 <= severity <= 5:
+            raise ValueError(f"a severity of {severity:g} does not exist: choose from 1, slight, to 5, severe")
+        clean, moved = Ageing(), {}
+        for field in fields(self):
+            if field.name != "background":
+                neutral, (low, high) = getattr(clean, field.name)[0], getattr(self, field.name)
+                ends = (neutral + (end - neutral) * severity / 3 for end in (low, high))
+                moved[field.name] = tuple(
+                    float(np.clip(end, *_LIMITS.get(field.name, (-np.inf, np.inf)))) for end in ends
+                )
+        return replace(self, **moved)
+
+    def uses(self, name: str) -> bool:
+        """Whether any page can have this artefact."""
+        return getattr(self, name) != getattr(Ageing(), name)
 
     def draw(self, seeds: np.ndarray) -> dict[str, np.ndarray]:
         """The artefacts of each page: for each attribute three independent draws. Shape: (B,) -> (B, 3) each."""
@@ -62,30 +111,69 @@ class Ageing:
         return {name: low + (high - low) * u[:, i] for i, (name, (low, high)) in enumerate(ranges)}
 
 
+_LIMITS: dict[str, Range] = {  # beyond which a page is lost
+    **dict.fromkeys(("holes", "threshold"), (0.0, 1.0)),
+    **dict.fromkeys(("creases", "stains", "mould", "streaks"), (0.0, 0.95)),
+    "scale": (0.75, 1.25), "tilt": (-0.15, 0.15), "shade": (-0.45, 0.45), "vignette": (0.0, 0.4), "cast": (-0.18, 0.18),
+    "fading": (0.0, 0.75), "bleed": (0.0, 0.5), "shadow": (0.0, 0.65), "moire": (0.0, 0.3), "jpeg": (5.0, 101.0),
+}  # fmt: skip
+
+_SCAN = Ageing(
+    rotation_deg=(-1.5, 1.5), scale=(0.97, 1.0), shift=(-0.01, 0.01), shade=(-0.04, 0.04), blur_mm=(0.03, 0.12),
+    noise=(1.0, 4.0), yellowing=(0.0, 24.0), fading=(0.0, 0.35), cast=(-0.04, 0.0), background=(215.0, 250.0),
+)  # fmt: skip
+_PHOTO = Ageing(
+    rotation_deg=(-6.0, 6.0), scale=(0.86, 0.98), shift=(-0.02, 0.02), tilt=(-0.10, 0.10), shade=(-0.35, 0.35),
+    vignette=(0.0, 0.3), blur_mm=(0.08, 0.30), noise=(2.0, 9.0), yellowing=(0.0, 30.0), fading=(0.0, 0.3),
+    cast=(-0.14, 0.0), background=(30.0, 150.0),
+)  # fmt: skip
+_PHONE = replace(_PHOTO, curl=(0.0, 0.012), shadow=(0.0, 0.5), jpeg=(60.0, 90.0))
+
+# The last nine are the conditions of the public photographed set (PhysioNet and Kaggle, 2025), by its own numbers.
 PRESETS: dict[str, Ageing] = {
-    "scan": Ageing(
-        rotation_deg=(-1.5, 1.5), scale=(0.97, 1.0), shift=(-0.01, 0.01), shade=(-0.04, 0.04), blur_mm=(0.03, 0.12),
-        noise=(1.0, 4.0), yellowing=(0.0, 24.0), fading=(0.0, 0.35), cast=(-0.04, 0.0), background=(215.0, 250.0),
+    "scan": _SCAN,
+    "photo": _PHOTO,
+    "worn": replace(
+        _SCAN, yellowing=(10.0, 60.0), fading=(0.1, 0.6), curl=(0.0, 0.006), creases=(0.2, 0.7), stains=(0.0, 0.5),
+        holes=(0.0, 1.0), bleed=(0.0, 0.2), streaks=(0.0, 0.3), jpeg=(50.0, 90.0),
     ),
-    "photo": Ageing(
-        rotation_deg=(-6.0, 6.0), scale=(0.86, 0.98), shift=(-0.02, 0.02), tilt=(-0.10, 0.10), shade=(-0.35, 0.35),
-        vignette=(0.0, 0.3), blur_mm=(0.08, 0.30), noise=(2.0, 9.0), yellowing=(0.0, 30.0), fading=(0.0, 0.3),
-        cast=(-0.14, 0.0), background=(30.0, 150.0),
+    "0001-rendered": Ageing(jpeg=(95.0, 95.0)),
+    "0003-colour-scan": replace(_SCAN, streaks=(0.0, 0.2), jpeg=(70.0, 95.0)),
+    "0004-bw-scan": replace(_SCAN, streaks=(0.0, 0.3), threshold=(0.85, 1.0)),
+    "0005-photo-of-print": _PHONE,
+    "0006-photo-of-screen": replace(
+        _PHONE, curl=(0.0, 0.0), shadow=(0.0, 0.0), yellowing=(0.0, 0.0), fading=(0.0, 0.2), moire=(0.04, 0.16),
+        background=(5.0, 40.0),
     ),
+    "0009-photo-of-stained": replace(
+        _PHONE, curl=(0.004, 0.02), stains=(0.4, 0.9), creases=(0.0, 0.3), fading=(0.1, 0.5), bleed=(0.0, 0.3)
+    ),
+    "0010-photo-of-damaged": replace(
+        _PHONE, curl=(0.004, 0.02), creases=(0.4, 0.9), stains=(0.0, 0.6), fading=(0.1, 0.6), holes=(0.0, 1.0)
+    ),
+    "0011-colour-scan-of-mouldy": replace(
+        _SCAN, mould=(0.4, 0.9), yellowing=(10.0, 60.0), creases=(0.0, 0.3), jpeg=(70.0, 95.0)
+    ),
+    "0012-bw-scan-of-mouldy": replace(_SCAN, mould=(0.4, 0.9), creases=(0.0, 0.3), threshold=(0.85, 1.0)),
 }  # fmt: skip
 
 
 def find_ageing(ageing: str | Ageing | None) -> Ageing | None:
-    """The preset of that name, or what was given.
+    """The preset of that name, at a severity if one follows a colon ("photo:5"), or what was given.
 
     Raises:
-        ValueError: there is no preset of that name; the message lists those there are.
+        ValueError: there is no such preset, which names those there are, or no such severity.
     """
-    if isinstance(ageing, str):
-        if ageing not in PRESETS:
-            raise ValueError(f"unknown ageing {ageing!r}: choose one of {', '.join(PRESETS)}, or an Ageing")
-        return PRESETS[ageing]
-    return ageing
+    if not isinstance(ageing, str):
+        return ageing
+    name, colon, severity = ageing.partition(":")
+    if name not in PRESETS:
+        raise ValueError(f"unknown ageing {name!r}: choose one of {', '.join(PRESETS)}, or an Ageing")
+    if not colon:
+        return PRESETS[name]
+    if severity not in ("1", "2", "3", "4", "5"):
+        raise ValueError(f"unknown severity {severity!r} in {ageing!r}: choose from 1, slight, to 5, severe")
+    return PRESETS[name].at(int(severity))
 
 
 @dataclass(frozen=True)
@@ -102,7 +190,8 @@ class Aged:
         """Draw the artefacts of each page from its seed alone."""
         draws = ageing.draw(seeds)
         rotation, scale = draws["rotation_deg"][:, 0], draws["scale"][:, 0]
-        geometry = about_centre(height, width, rotation, scale, draws["shift"][:, :2], draws["tilt"][:, :2])
+        curl = draws["curl"] * [1, 0, 0] + uniforms(seeds ^ _OF_CURL, 3) * [0, 1, 1] + [0, 0.5, 0]
+        geometry = about_centre(height, width, rotation, scale, draws["shift"][:, :2], draws["tilt"][:, :2], curl)
         return cls(ageing, seeds, draws, geometry)
 
     def develop(self, ink: Tensor, plan: Plan, pages: slice, out: Tensor) -> None:
@@ -114,15 +203,59 @@ class Aged:
         grid = self.geometry.sampling_grid(pages, height, width, reach, ink.device)
         planes = torch.empty(n, 3, *grid.shape[2:], dtype=torch.int16, device=ink.device)
         planes[:, 0] = paper_share(grid, height, width).mul_(_WHOLE).round_()
+        if self.ageing.uses("bleed"):
+            ink = ink + (ink.flip(-1) * self._per_page("bleed", pages, ink.device)[:, 0]).round().clamp_(max=FULL - ink)
         marks = F.grid_sample(_densities(ink, plan), grid.permute(0, 2, 3, 1), align_corners=False)
         planes[:, 1:] = marks.round_()
+        place = _Place(grid, height, width, plan.frame.px_per_mm)
+        if self.ageing.uses("holes"):
+            cut = self._per_page("holes", pages, ink.device) >= 0.5
+            left = wear.paper_left(*place.mm(0), place.size, plan.frame.px_per_mm, self.seeds[pages])
+            planes = torch.where(cut, (planes * left).round().to(planes.dtype), planes)
         planes = _blur(planes, weights).to(torch.float32)
         matrix, behind = self._colours(plan, pages, ink.device)
         colour = torch.baddbmm(behind, matrix, planes.view(n, 3, -1)).view(n, 3, height, width)
         colour.mul_(self._light(pages, height, width, ink.device) / _WHOLE)
+        for factor in self._worn(pages, place, reach, planes[:, :1]):
+            colour.mul_(factor.float())
         noise = pixel_noise(self.seeds[pages], height, width, ink.device).unsqueeze(1)
         colour.add_(noise.mul_(self._per_page("noise", pages, ink.device)).add_(0.5))
+        if self.ageing.uses("threshold"):
+            self._reduce_to_black_and_white(colour, matrix, behind, pages)
         out.copy_(colour.clamp_(0, 255).to(torch.int32))
+        if self.ageing.uses("jpeg"):
+            _compress(out, self.draws["jpeg"][pages, 0])
+
+    def _worn(self, pages: slice, place: _Place, reach: int, paper: Tensor) -> Iterator[Tensor]:
+        """What multiplies the colour, one artefact after the other. Shape: float64, broadcast to (n, 3, H, W)."""
+        seeds, size, scale, device = self.seeds[pages], place.size, place.px_per_mm, paper.device
+        height, width = paper.shape[-2:]
+        on_paper = {
+            "creases": lambda: wear.creases(*place.mm(reach), size, scale, seeds),
+            "stains": lambda: wear.stains(*place.mm(reach), size, seeds),
+            "mould": lambda: wear.mould(*place.mm(reach), size, seeds),
+        }
+        in_image = {
+            "shadow": lambda: wear.shadow(height, width, seeds, device),
+            "moire": lambda: wear.moire(height, width, seeds, device),
+            "streaks": lambda: wear.streaks(width, seeds, device),
+        }
+        for name, loss in (on_paper | in_image).items():
+            if self.ageing.uses(name):
+                amount = self._per_page(name, pages, device).double()
+                if name in on_paper:
+                    amount = amount * (paper.double() / _WHOLE)
+                yield (1 - amount * loss()).clamp(min=0)
+
+    def _reduce_to_black_and_white(self, colour: Tensor, matrix: Tensor, behind: Tensor, pages: slice) -> None:
+        """Stretch the grey levels about a threshold below the paper's own, at last to pure black and white."""
+        weights = torch.tensor([0.299, 0.587, 0.114], device=colour.device)  # ITU-R BT.601
+        paper = (matrix[:, :, 0] + behind[:, :, 0] / _WHOLE) @ weights
+        grey = colour[:, 0] * weights[0] + colour[:, 1] * weights[1] + colour[:, 2] * weights[2]
+        amount = self._per_page("threshold", pages, colour.device)
+        edge = 0.8 * paper.view(-1, 1, 1, 1)
+        stretched = (grey.unsqueeze(1) - edge) / (1.02 - amount) + (127.5 * amount + edge * (1 - amount))
+        colour.copy_(torch.where(amount > 0, stretched, colour))
 
     def _per_page(self, name: str, pages: slice, device: torch.device) -> Tensor:
         return torch.from_numpy(self.draws[name][pages, :1]).to(device=device, dtype=torch.float32).view(-1, 1, 1, 1)
@@ -150,6 +283,36 @@ class Aged:
         x, y = along(width, slope[:, 0]), along(height, slope[:, 1])
         x, y = (torch.from_numpy(a).to(device=device, dtype=torch.float32) for a in (x + 1.0, y))
         return (x[:, None, None, :] + y[:, None, :, None]).clamp_(min=0.1)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where on the page each pixel of a sampling grid lies."""
+
+    grid: Tensor
+    height: int
+    width: int
+    px_per_mm: float
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the page, mm."""
+        return self.width / self.px_per_mm, self.height / self.px_per_mm
+
+    def mm(self, margin: int) -> tuple[Tensor, Tensor]:
+        """x and y, without a margin of the grid. Shape: float64 (n, h, w) each."""
+        h, w = self.grid.shape[2] - 2 * margin, self.grid.shape[3] - 2 * margin
+        inner = self.grid[:, :, margin : margin + h, margin : margin + w].double()
+        return (inner[:, 0] + 1) * (self.size[0] / 2), (inner[:, 1] + 1) * (self.size[1] / 2)
+
+
+def _compress(pages: Tensor, quality: np.ndarray) -> None:
+    """Through JPEG and back, in place, on the CPU so that every device agrees. Shape: uint8 (n, 3, H, W), (n,)."""
+    from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
+
+    for page, level in zip(pages, quality.astype(int), strict=True):
+        if level <= 100:
+            page.copy_(decode_jpeg(encode_jpeg(page.cpu(), quality=int(level)), mode=ImageReadMode.RGB))
 
 
 def _densities(ink: Tensor, plan: Plan) -> Tensor:

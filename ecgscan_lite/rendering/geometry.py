@@ -1,4 +1,4 @@
-"""How an aged page lies in the image: one projective map a page, used for its pixels and for its truth alike."""
+"""How an aged page lies in the image: a bend and a projective map, used for its pixels and for its truth alike."""
 
 from __future__ import annotations
 
@@ -11,18 +11,42 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Geometry:
-    """Projective maps from the flat page to the image, both in pixels. Shape of `forward`: float64 (B, 3, 3)."""
+    """Maps from the flat page to the image, both in pixels: first a bend, then a projection.
+
+    A page that curls rises by a wave along its width; seen from above it moves up and down the image.
+
+    Attributes:
+        forward: projective maps. Shape: float64 (B, 3, 3).
+        bend: amplitude of the wave, pixels, its periods a pixel, and its phase, radians; None where no page is bent.
+            Shape: float64 (B, 3).
+    """
 
     forward: np.ndarray
+    bend: np.ndarray | None = None
 
     def points(self, page: int, xy: np.ndarray) -> np.ndarray:
         """Where points of the flat page lie in the image. Shape: (n, 2) -> (n, 2)."""
-        moved = np.column_stack((xy, np.ones(len(xy)))) @ self.forward[page].T
+        moved = np.column_stack((xy[:, 0], xy[:, 1] + self._rise(page, xy[:, 0]), np.ones(len(xy))))
+        moved = moved @ self.forward[page].T
         return moved[:, :2] / moved[:, 2:]
+
+    def flatten(self, page: int, xy: np.ndarray) -> np.ndarray:
+        """Where points of the image lie on the flat page: the inverse of `points`. Shape: (n, 2) -> (n, 2)."""
+        moved = np.column_stack((xy, np.ones(len(xy)))) @ np.linalg.inv(self.forward[page]).T
+        flat = moved[:, :2] / moved[:, 2:]
+        return flat - np.column_stack((np.zeros(len(flat)), self._rise(page, flat[:, 0])))
+
+    def _rise(self, page: int, x: np.ndarray) -> np.ndarray:
+        if self.bend is None:
+            return np.zeros(len(x))
+        amplitude, frequency, phase = self.bend[page]
+        return amplitude * np.sin(2 * np.pi * frequency * x + phase)
 
     def inside(self, x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
         """Which points of the flat page lie within the image. Shapes: (n,), (B, n) -> bool (B, n)."""
         m = torch.from_numpy(self.forward).to(device=x.device, dtype=torch.float32)[..., None]
+        if self.bend is not None:
+            y = y + self._rises(slice(None), x.view(1, -1))
         u, v, w = (m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(3))
         return (w > 0) & (u >= 0) & (u <= width * w) & (v >= 0) & (v <= height * w)
 
@@ -36,7 +60,17 @@ class Geometry:
         x = (torch.arange(-margin, width + margin, device=device) + 0.5).view(1, 1, 1, -1)
         y = (torch.arange(-margin, height + margin, device=device) + 0.5).view(1, 1, -1, 1)
         terms = m[:, :, 0, None, None] * x + (m[:, :, 1, None, None] * y + m[:, :, 2, None, None])  # (n, 3, H, W)
-        return terms[:, :2] / terms[:, 2:]
+        grid = terms[:, :2] / terms[:, 2:]
+        if self.bend is not None:
+            grid[:, 1] -= self._rises(pages, (grid[:, 0] + 1) * (width / 2)) * (2 / height)
+        return grid
+
+    def _rises(self, pages: slice, x: Tensor) -> Tensor:
+        """How far the wave moves what lies at x, pixels. Shape: (n, ...) or (1, ...) -> (n, ...)."""
+        amplitude, frequency, phase = (
+            torch.from_numpy(self.bend[pages]).to(x.device).T.reshape(3, -1, *[1] * (x.ndim - 1))
+        )
+        return (amplitude * torch.sin(2 * torch.pi * frequency * x.double() + phase)).float()
 
 
 def paper_share(grid: Tensor, height: int, width: int) -> Tensor:
@@ -50,15 +84,23 @@ def paper_share(grid: Tensor, height: int, width: int) -> Tensor:
 
 
 def about_centre(
-    height: int, width: int, rotation_deg: np.ndarray, scale: np.ndarray, shift: np.ndarray, tilt: np.ndarray
+    height: int,
+    width: int,
+    rotation_deg: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    tilt: np.ndarray,
+    curl: np.ndarray,
 ) -> Geometry:
-    """Turn, scale, shift and tilt pages about the image's centre.
+    """Bend pages, then turn, scale, shift and tilt them about the image's centre.
 
     Args:
         rotation_deg: counter-clockwise as seen. Shape: (B,).
         scale: size of the page relative to the image. Shape: (B,).
         shift: to the right and down, as a share of the image's size. Shape: (B, 2).
         tilt: relative change of the distance from the camera across the page, to the right and down. Shape: (B, 2).
+        curl: height of the wave as a share of the image's, its periods across the page, and its phase, turns.
+            Shape: (B, 3).
     """
     angle = np.deg2rad(rotation_deg)
     maps = np.zeros((len(angle), 3, 3))
@@ -70,4 +112,5 @@ def about_centre(
     centre = np.array([[1.0, 0, width / 2], [0, 1.0, height / 2], [0, 0, 1.0]])
     back = np.broadcast_to(centre, maps.shape).copy()
     back[:, :2, 2] += shift * np.array([width, height])
-    return Geometry(back @ maps @ np.linalg.inv(centre))
+    bend = curl * np.array([height, 1 / width, 2 * np.pi]) if curl[:, 0].any() else None
+    return Geometry(back @ maps @ np.linalg.inv(centre), bend)

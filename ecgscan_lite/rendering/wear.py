@@ -1,0 +1,155 @@
+"""Wear of the paper and unevenness of the light: what multiplies the colour of an aged page.
+
+Creases, stains, mould and holes lie on the paper, in millimetres of the flat page, so that they follow its geometry;
+shadow, moire and streaks lie in the image. Each is a formula evaluated at every pixel's centre, with random numbers
+from the page's seed and the artefact's own stream: adding one artefact to a page leaves the others as they were. All is
+in float64: sines and exponentials differ in their last bit between the lanes and the remainder of a vector loop, and
+must not change a page's bytes with its place in a batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecgscan_lite.rendering.randomness import uniforms
+
+_CREASES, _STAINS, _SPOTS, _STREAKS = 3, 5, 12, 4
+_STREAMS = {name: n + 1 for n, name in enumerate(("creases", "stains", "mould", "holes", "shadow", "moire", "streaks"))}
+_COFFEE, _MOULD = (0.25, 0.45, 0.7), (0.6, 0.5, 0.65)  # shares of red, green and blue that a full blot takes away
+_HOLE_RADIUS, _HOLE_MARGIN, _HOLE_DISTANCE = 3.0, 12.0, 80.0  # mm, of ISO 838
+
+
+def creases(x: Tensor, y: Tensor, size: tuple[float, float], px_per_mm: float, seeds: np.ndarray) -> Tensor:
+    """Folds, nearly parallel to the edges: a dark line, and a slope that the light falls on from one side.
+
+    Args:
+        x, y: place of each pixel on the page, mm. Shape: float64 (n, H, W).
+        size: width and height of the page, mm.
+        px_per_mm: a line thinner than a pixel is drawn fainter instead.
+
+    Returns:
+        Loss of light at full strength. Shape: (n, 1, H, W).
+    """
+    u = _numbers("creases", seeds, _CREASES * 4, x.device).view(len(x), _CREASES, 4, 1, 1)
+    line = max(0.4, 0.6 / px_per_mm)
+    loss = torch.zeros_like(x)
+    for k in range(_CREASES):
+        along_x, along_y, turn, upright = u[:, k].unbind(1)
+        angle = (upright > 0.5) * (torch.pi / 2) + (turn - 0.5) * 0.3
+        distance = (x - along_x * size[0]) * angle.cos() + (y - along_y * size[1]) * angle.sin()
+        loss += 0.4 / line * torch.exp(-((distance / line) ** 2))
+        loss += 0.3 * torch.tanh(distance / line) * torch.exp(-distance.abs() / 12)
+    return loss.unsqueeze(1)
+
+
+def stains(x: Tensor, y: Tensor, size: tuple[float, float], seeds: np.ndarray) -> Tensor:
+    """Dried drops: blots with a darker rim. Shapes as in `creases`; returns (n, 3, H, W)."""
+    u = _numbers("stains", seeds, _STAINS * 10, x.device).view(len(x), _STAINS, 10)
+    centres = u[..., :2] * torch.tensor(size, dtype=x.dtype, device=x.device)
+    return _blots(x, y, centres, 5 + 25 * u[..., 2] ** 2, u[..., 3], u[..., 4:], rim=0.6, soft=0.06, colour=_COFFEE)
+
+
+def mould(x: Tensor, y: Tensor, size: tuple[float, float], seeds: np.ndarray) -> Tensor:
+    """Spots about two places. Shapes as in `creases`; returns (n, 3, H, W)."""
+    u = _numbers("mould", seeds, 4 + _SPOTS * 11, x.device)
+    places = u[:, :4].view(-1, 2, 2)
+    u = u[:, 4:].view(len(x), _SPOTS, 11)
+    near = places[:, torch.arange(_SPOTS, device=x.device) % 2]
+    centres = (near + 0.35 * (u[..., :2] - 0.5) * (0.3 + u[..., 10:])) * torch.tensor(
+        size, dtype=x.dtype, device=x.device
+    )
+    return _blots(
+        x, y, centres, 1 + 9 * u[..., 2] ** 2, 0.4 + 0.6 * u[..., 3], u[..., 4:10], rim=0.0, soft=0.3, colour=_MOULD
+    )
+
+
+def paper_left(x: Tensor, y: Tensor, size: tuple[float, float], px_per_mm: float, seeds: np.ndarray) -> Tensor:
+    """Share of each pixel that two punched holes leave, at the left or the upper edge. Shape: (n, 1, H, W)."""
+    upper = _numbers("holes", seeds, 1, x.device).view(-1, 1, 1) < 0.3
+    across, along = torch.where(upper, y, x), torch.where(upper, x - size[0] / 2, y - size[1] / 2)
+    nearest = along - _HOLE_DISTANCE / 2 * along.sign()
+    distance = ((across - _HOLE_MARGIN) ** 2 + nearest**2).sqrt()
+    return ((distance - _HOLE_RADIUS) * px_per_mm + 0.5).clamp(0, 1).unsqueeze(1)
+
+
+def shadow(height: int, width: int, seeds: np.ndarray, device: torch.device) -> Tensor:
+    """The shadow of a hand or head, reaching in from an edge: loss of light at full strength. Shape: (n, 1, H, W)."""
+    u = _numbers("shadow", seeds, 10, device)
+    x, y = _image(height, width, device)
+    angle = 2 * torch.pi * u[:, 0]
+    centres = torch.stack((width * (0.5 + 0.6 * angle.cos()), height * (0.5 + 0.6 * angle.sin())), dim=-1)
+    radii = (0.25 + 0.3 * u[:, 1:2]) * max(height, width)
+    ones = torch.ones_like(radii)
+    return _blots(
+        x.expand(len(u), -1, -1), y.expand(len(u), -1, -1), centres[:, None], radii, ones, u[:, None, 2:8],
+        rim=0.0, soft=0.12, colour=(1.0,),
+    )  # fmt: skip
+
+
+def moire(height: int, width: int, seeds: np.ndarray, device: torch.device) -> Tensor:
+    """Beats of a screen's raster with the sensor's, one in each colour: -1 to 1. Shape: (n, 3, H, W)."""
+    u = _numbers("moire", seeds, 5, device).view(-1, 5, 1, 1, 1)
+    angle, waves, bow = torch.pi * u[:, 0], 12 + 40 * u[:, 1], 3 * (u[:, 2] - 0.5)
+    x, y = (a.unsqueeze(1) / width - 0.5 for a in _image(height, width, device))
+    phase = waves * (x * angle.cos() + y * angle.sin()) + 10 * bow * (x**2 + y**2)
+    thirds = torch.arange(3, device=device).view(1, 3, 1, 1) * (0.1 + 0.2 * u[:, 3])
+    return torch.sin(2 * torch.pi * (phase + thirds + u[:, 4]))
+
+
+def streaks(width: int, seeds: np.ndarray, device: torch.device) -> Tensor:
+    """Columns that a speck on a scanner's glass darkens: loss of light. Shape: (n, 1, 1, W)."""
+    u = _numbers("streaks", seeds, 2 * _STREAKS, device).view(-1, _STREAKS, 2, 1)
+    x = (torch.arange(width, device=device, dtype=torch.float64) + 0.5) / width
+    half = 0.5 / min(width, 1000)
+    lines = (2 - (x - u[:, :, 0]).abs() / half).clamp(0, 1) * u[:, :, 1]
+    return lines.amax(dim=1)[:, None, None, :]
+
+
+def _blots(
+    x: Tensor,
+    y: Tensor,
+    centres: Tensor,
+    radii: Tensor,
+    strength: Tensor,
+    wobble: Tensor,
+    *,
+    rim: float,
+    soft: float,
+    colour: tuple[float, ...],
+) -> Tensor:
+    """Uneven discs one over the other, as the share of light that they take away.
+
+    Shapes: x, y (n, H, W); centres (n, K, 2); radii, strength (n, K); wobble (n, K, 6) in [0, 1); returns
+    (n, len(colour), H, W).
+    """
+    left = x.new_ones(len(x), len(colour), *x.shape[1:])
+    takes = torch.tensor(colour, dtype=x.dtype, device=x.device).view(1, -1, 1, 1)
+    for k in range(centres.shape[1]):
+        dx, dy = x - centres[:, k, 0, None, None], y - centres[:, k, 1, None, None]
+        distance = (dx**2 + dy**2).sqrt().clamp(min=1e-6)
+        cosine, sine = dx / distance, dy / distance
+        second, third = 2 * cosine**2 - 1, cosine * (4 * cosine**2 - 3)  # cosines of two and three times the angle
+        a = 0.3 * (wobble[:, k, :, None, None] - 0.5)
+        outline = 1 + a[:, 0] * cosine + a[:, 1] * sine + a[:, 2] * second + a[:, 3] * cosine * sine
+        outline += a[:, 4] * third + a[:, 5] * sine * (4 * cosine**2 - 1)
+        rho = distance / (radii[:, k, None, None] * outline)
+        cover = (1 - rim) * torch.sigmoid((1 - rho) / soft)
+        if rim:
+            cover = cover + rim * torch.exp(-(((rho - 1) / 0.05) ** 2))
+        left *= 1 - takes * (strength[:, k, None, None] * cover).unsqueeze(1)
+    return 1 - left
+
+
+def _numbers(stream: str, seeds: np.ndarray, n: int, device: torch.device) -> Tensor:
+    """Uniform numbers of an artefact's own stream. Shape: (B, n)."""
+    own = seeds ^ (np.uint64(_STREAMS[stream]) << np.uint64(56))
+    return torch.from_numpy(uniforms(own, n)).to(device=device, dtype=torch.float64)
+
+
+def _image(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pixel centres. Shapes: (1, 1, W), (1, H, 1), expanded to (1, H, W)."""
+    x = (torch.arange(width, device=device, dtype=torch.float64) + 0.5).view(1, 1, -1).expand(1, height, width)
+    y = (torch.arange(height, device=device, dtype=torch.float64) + 0.5).view(1, -1, 1).expand(1, height, width)
+    return x, y
