@@ -65,7 +65,7 @@ def prepare(
 
 @app.command(epilog="Example: `ecgscan render records/00001_lr.hea --out pages --ageing photo`")
 def render(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A WFDB record, or a folder of records.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A WFDB record, a folder of records, or a corpus.")],
     out: Annotated[Path, typer.Option(help="Folder for the pages.")],
     layout: Annotated[
         str, typer.Option(help="3x4, 3x4+1, 3x4+3, 6x2, 6x2+1 or 12x1; in Cabrera's order 3x4-cabrera and so on.")
@@ -80,16 +80,20 @@ def render(
     ] = None,
     paper: Annotated[str, typer.Option(help="red, orange, blue, green, grey, dotted or none.")] = "red",
     dpi: Annotated[int, typer.Option(help="Pixels per inch, of letter paper.")] = 200,
-    image_format: Annotated[str, typer.Option("--format", help="png, jpeg or webp.")] = "png",
+    image_format: Annotated[str, typer.Option("--format", help="png, jpeg or webp; pdf is one file of all.")] = "png",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     seed: Seed = 0,
 ) -> None:
-    """Draw records on ECG paper: an image of each, and a JSON with the place of every sample, lead and label."""
+    """Draw records on ECG paper: an image of each, and a JSON with the place of every sample, lead and label.
+
+    Interrupted, it continues where it was.
+    """
     from ecgscan_lite.page_files import write_pages
 
     images, refused = write_pages(
-        source, out, layout=layout, ageing=ageing, paper=paper, image_format=image_format, dpi=dpi, seed=seed
+        source, out, layout=layout, ageing=ageing, paper=paper, image_format=image_format, dpi=dpi, seed=seed, jobs=jobs
     )
-    print(f"{len(images)} pages in {out}")
+    print(f"{images[0]}" if image_format == "pdf" else f"{len(images)} pages in {out}")
     _end_if_refused(refused, "records")
 
 
