@@ -11,6 +11,7 @@ from test_rendering import heartbeats, homography, project
 
 from ecgscan_lite.leads import CHEST_LEADS, LEADS
 from ecgscan_lite.rendering import INKS, LAYOUTS, PAPERS, Layout, Page, Paper, render
+from ecgscan_lite.rendering.layout import FONTS
 
 ARRANGEMENTS = {
     "3x4": "I aVR V1 V4|II aVL V2 V5|III aVF V3 V6",
@@ -200,9 +201,13 @@ def test_the_pulse_is_where_it_is_asked_for_and_as_high_as_the_limb_gain(side: s
     assert rows.max() + 1 == pytest.approx(frame.y(10 + 0.2), abs=1.5)
 
 
-@pytest.mark.parametrize("corner", ["upper left", "upper right", "lower left", "lower right"])
-def test_labels_lie_in_their_corner_and_box(corner: str) -> None:
-    layout = replace(LAYOUTS["6x2-cabrera"], label_at=corner, pulse_at="none")
+@pytest.mark.parametrize(
+    ("corner", "font"),
+    [("upper left", "sans"), ("upper right", "wide"), ("lower left", "serif"), ("lower right", "mono"),
+     ("upper left", "bold")],
+)  # fmt: skip
+def test_labels_lie_in_their_corner_and_box(corner: str, font: str) -> None:
+    layout = replace(LAYOUTS["6x2-cabrera"], label_at=corner, pulse_at="none", font=font)
     page = render(np.full((12, 10), np.nan), 100, layout, (1700, 2200))
     grey, frame = page.image[0, 0].float(), page.plan.frame
     for strip, box in zip(layout.strips, page.label_boxes[0], strict=True):
@@ -215,6 +220,14 @@ def test_labels_lie_in_their_corner_and_box(corner: str) -> None:
         np.testing.assert_allclose(below, wanted, atol=0.3)  # mm; some letters go beyond the line they stand on
         assert frame.x(strip.x) < left < right < frame.x(strip.x + 125)
         assert ((left + right) / 2 < frame.x(strip.x + 62.5)) == corner.endswith("left")
+
+
+def test_every_font_writes_the_labels_its_own_way() -> None:
+    blank = np.full((12, 10), np.nan)
+    pages = [render(blank, 100, replace(LAYOUTS["3x4"], font=font), (850, 1100)).image for font in FONTS]
+    assert len({page.numpy().tobytes() for page in pages}) == len(FONTS)
+    ink = [float((page.amax(dim=1) < 150).sum()) for page in pages]
+    assert ink[FONTS.index("bold")] > 1.2 * ink[FONTS.index("wide")]
 
 
 def test_separators_stand_where_leads_change_within_a_row() -> None:
@@ -307,6 +320,7 @@ def test_a_layout_or_paper_may_be_given_by_name_or_as_such() -> None:
         ({"rows": ((),)}, "rows of a layout"),
         ({"pulse_at": "top"}, "unknown pulse_at 'top': choose one of left, right, none"),
         ({"label_at": "middle"}, "unknown label_at 'middle': choose one of upper left"),
+        ({"font": "comic"}, "unknown font 'comic': choose one of sans, wide"),
     ],
 )
 def test_a_layout_that_cannot_be_drawn_is_refused(change: dict, message: str) -> None:

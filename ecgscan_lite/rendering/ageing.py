@@ -249,9 +249,8 @@ class Aged:
 
     def _reduce_to_black_and_white(self, colour: Tensor, matrix: Tensor, behind: Tensor, pages: slice) -> None:
         """Stretch the grey levels about a threshold below the paper's own, at last to pure black and white."""
-        weights = torch.tensor([0.299, 0.587, 0.114], device=colour.device)  # ITU-R BT.601
-        paper = (matrix[:, :, 0] + behind[:, :, 0] / _WHOLE) @ weights
-        grey = colour[:, 0] * weights[0] + colour[:, 1] * weights[1] + colour[:, 2] * weights[2]
+        paper = _luma((matrix[:, :, 0] + behind[:, :, 0] / _WHOLE).unbind(1))
+        grey = _luma(colour.unbind(1))
         amount = self._per_page("threshold", pages, colour.device)
         edge = 0.8 * paper.view(-1, 1, 1, 1)
         stretched = (grey.unsqueeze(1) - edge) / (1.02 - amount) + (127.5 * amount + edge * (1 - amount))
@@ -304,6 +303,12 @@ class _Place:
         h, w = self.grid.shape[2] - 2 * margin, self.grid.shape[3] - 2 * margin
         inner = self.grid[:, :, margin : margin + h, margin : margin + w].double()
         return (inner[:, 0] + 1) * (self.size[0] / 2), (inner[:, 1] + 1) * (self.size[1] / 2)
+
+
+def _luma(colours: tuple[Tensor, ...]) -> Tensor:
+    """Grey of red, green and blue (ITU-R BT.601)."""
+    red, green, blue = colours
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def _compress(pages: Tensor, quality: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from math import inf
 from ecgscan_lite.leads import CHEST_LEADS, LEADS, LIMB_LEADS
 
 CORNERS = ("upper left", "upper right", "lower left", "lower right")
+FONTS = ("sans", "wide", "bold", "serif", "mono")
 _CAPTION_MM = 5.0  # the page grows by it where it says its speed and gain
 
 
@@ -58,6 +59,7 @@ class Layout:
         label: position of a label's corner from that of its strip: from the left end of the zero line to the label's
             lower left corner (y downwards), and mirrored at the other corners.
         label_height: height of a capital letter.
+        font: of labels and caption, one of `FONTS`.
         pulse: lengths (before, wide, after) of the calibration pulse of 1 mV.
         chest_gain: mm/mV of V1 to V6; None: `gain`.
         pulse_at: "left", "right" or "none"; the pulse has the limb leads' `gain`.
@@ -66,7 +68,7 @@ class Layout:
         caption: whether a line below the traces says speed and gain.
 
     Raises:
-        ValueError: no such lead, side or corner, or a length, time or scale that is not above 0.
+        ValueError: no such lead, side, corner or font, or a length, time or scale that is not above 0.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Layout:
     label_at: str = "upper left"
     separator: float = 0.0
     caption: bool = False
+    font: str = "sans"
 
     def __post_init__(self) -> None:
         for name in ("pitch", "seconds", "speed", "gain", "chest_gain"):
@@ -94,7 +97,8 @@ class Layout:
         unknown = [lead for row in self.rows for lead in row if lead.removeprefix("-") not in LEADS]
         if unknown or not all(self.rows) or not self.rows:
             raise ValueError(f"rows of a layout need leads of {', '.join(LEADS)}, got {unknown or self.rows}")
-        for name, known in (("pulse_at", ("left", "right", "none")), ("label_at", CORNERS)):
+        choices = {"pulse_at": ("left", "right", "none"), "label_at": CORNERS, "font": FONTS}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
 

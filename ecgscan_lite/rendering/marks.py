@@ -6,13 +6,18 @@ Each is the exact share of every pixel that it covers (letters: averaged from 8 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ecgscan_lite.rendering.layout import Frame, Strip
+from ecgscan_lite.rendering.layout import FONTS, Frame, Strip
 from ecgscan_lite.rendering.paper import Paper, span_coverage
 
+_FONT_FILES: dict[str, str | None] = {  # None: Pillow's own
+    "sans": None, "wide": "DejaVuSans.ttf", "bold": "DejaVuSans-Bold.ttf", "serif": "STIXGeneral.ttf",
+    "mono": "DejaVuSansMono.ttf",
+}  # fmt: skip
 _SUPERSAMPLING = 8
 _CAPTION_HEIGHT = 2.4  # of a capital letter, mm
 _CAPTION_FROM_CORNER = (2.5, -1.5)  # lower left corner of the caption from that of the content, mm
@@ -53,32 +58,40 @@ def _label_at(frame: Frame, strip: Strip) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=64)
-def _font(pixels: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=pixels)
+def _font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
+    """Fonts that come with Pillow and matplotlib, so that every machine has the same."""
+    file = _FONT_FILES[name]
+    if file is None:
+        return ImageFont.load_default(size=pixels)
+    import matplotlib as mpl
+
+    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / file, pixels)
 
 
-@lru_cache(maxsize=1)
-def _capital_height() -> float:
-    _, top, _, bottom = _font(100).getbbox("I", anchor="ls")
+@lru_cache(maxsize=len(FONTS))
+def _capital_height(font: str) -> float:
+    _, top, _, bottom = _font(font, 100).getbbox("I", anchor="ls")
     return bottom - top
 
 
 def _text_box(frame: Frame, text: str, at: tuple[float, float], height: float) -> PixelBox:
     """Pixel box of a text that starts at a pixel position on its base line; `height` of a capital letter in mm."""
-    x0, y0, x1, y1 = _font(100).getbbox(text, anchor="ls")
-    unit = height * frame.px_per_mm / _capital_height()
+    font = frame.layout.font
+    x0, y0, x1, y1 = _font(font, 100).getbbox(text, anchor="ls")
+    unit = height * frame.px_per_mm / _capital_height(font)
     return at[0] + x0 * unit, at[1] + y0 * unit, at[0] + x1 * unit, at[1] + y1 * unit
 
 
 def _write(ink: np.ndarray, frame: Frame, text: str, at: tuple[float, float], height: float) -> None:
     """Add a text to the ink: drawn at 8 times the size where it lies, then averaged. Shape of `ink`: (H, W)."""
     fine, box = _SUPERSAMPLING, _text_box(frame, text, at, height)
-    size = max(1, round(height * frame.px_per_mm * fine * 100 / _capital_height()))
+    name = frame.layout.font
+    size = max(1, round(height * frame.px_per_mm * fine * 100 / _capital_height(name)))
     left, top = int(np.floor(box[0])) - 1, int(np.floor(box[1])) - 1
     right, bottom = int(np.ceil(box[2])) + 2, int(np.ceil(box[3])) + 2
     tile = Image.new("L", ((right - left) * fine, (bottom - top) * fine))
     start = ((at[0] - left) * fine, (at[1] - top) * fine)
-    ImageDraw.Draw(tile).text(start, text, 255, font=_font(size), anchor="ls")
+    ImageDraw.Draw(tile).text(start, text, 255, font=_font(name, size), anchor="ls")
     small = np.asarray(tile, dtype=np.float64).reshape(bottom - top, fine, right - left, fine).mean((1, 3)) / 255
     rows, columns = slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))
     seen = ink[rows, columns]
