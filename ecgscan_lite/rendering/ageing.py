@@ -217,7 +217,7 @@ class Aged:
         colour = torch.baddbmm(behind, matrix, planes.view(n, 3, -1)).view(n, 3, height, width)
         colour.mul_(self._light(pages, height, width, ink.device) / _WHOLE)
         for factor in self._worn(pages, place, reach, planes[:, :1]):
-            colour.mul_(factor.float())
+            colour.mul_(factor)
         noise = pixel_noise(self.seeds[pages], height, width, ink.device).unsqueeze(1)
         colour.add_(noise.mul_(self._per_page("noise", pages, ink.device)).add_(0.5))
         if self.ageing.uses("threshold"):
@@ -227,7 +227,7 @@ class Aged:
             _compress(out, self.draws["jpeg"][pages, 0])
 
     def _worn(self, pages: slice, place: _Place, reach: int, paper: Tensor) -> Iterator[Tensor]:
-        """What multiplies the colour, one artefact after the other. Shape: float64, broadcast to (n, 3, H, W)."""
+        """What multiplies the colour, one artefact after the other. Shape: broadcast to (n, 3, H, W)."""
         seeds, size, scale, device = self.seeds[pages], place.size, place.px_per_mm, paper.device
         height, width = paper.shape[-2:]
         on_paper = {
@@ -242,9 +242,9 @@ class Aged:
         }
         for name, loss in (on_paper | in_image).items():
             if self.ageing.uses(name):
-                amount = self._per_page(name, pages, device).double()
+                amount = self._per_page(name, pages, device)
                 if name in on_paper:
-                    amount = amount * (paper.double() / _WHOLE)
+                    amount = amount * (paper / _WHOLE)
                 yield (1 - amount * loss()).clamp(min=0)
 
     def _reduce_to_black_and_white(self, colour: Tensor, matrix: Tensor, behind: Tensor, pages: slice) -> None:
@@ -299,9 +299,9 @@ class _Place:
         return self.width / self.px_per_mm, self.height / self.px_per_mm
 
     def mm(self, margin: int) -> tuple[Tensor, Tensor]:
-        """x and y, without a margin of the grid. Shape: float64 (n, h, w) each."""
+        """x and y, without a margin of the grid. Shape: (n, h, w) each."""
         h, w = self.grid.shape[2] - 2 * margin, self.grid.shape[3] - 2 * margin
-        inner = self.grid[:, :, margin : margin + h, margin : margin + w].double()
+        inner = self.grid[:, :, margin : margin + h, margin : margin + w]
         return (inner[:, 0] + 1) * (self.size[0] / 2), (inner[:, 1] + 1) * (self.size[1] / 2)
 
 
