@@ -12,9 +12,10 @@ from torch import Tensor
 from ecgscan_lite.leads import LEADS
 from ecgscan_lite.rendering import raster
 from ecgscan_lite.rendering.ageing import PRESETS, Aged, Ageing, find_ageing
-from ecgscan_lite.rendering.layout import LAYOUTS, Frame, Layout, find_layout
+from ecgscan_lite.rendering.layout import LAYOUTS, Frame, Layout
+from ecgscan_lite.rendering.names import by_name
 from ecgscan_lite.rendering.page import Box, Page, Trace
-from ecgscan_lite.rendering.paper import INKS, PAPERS, Paper, find_paper
+from ecgscan_lite.rendering.paper import INKS, PAPERS, Paper
 from ecgscan_lite.rendering.randomness import page_seeds
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def render(
     """
     signal = _checked(signal, fs, size)
     height, width = size
-    frame = Frame(find_layout(layout), height, width)
+    frame = Frame(by_name("layout", layout, LAYOUTS), height, width)
     needed = int(np.ceil(frame.layout.seconds * fs)) + 1  # so that records of any greater length share a plan
-    plan = raster.plan(frame, find_paper(paper), float(fs), min(signal.shape[2], needed), signal.device)
+    plan = raster.plan(frame, by_name("paper", paper, PAPERS), float(fs), min(signal.shape[2], needed), signal.device)
     recipe = find_ageing(ageing)
     seeds = page_seeds(seed, len(signal))
     aged = None if recipe is None else Aged.sample(recipe, seeds, height, width)

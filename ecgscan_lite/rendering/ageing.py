@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ecgscan_lite.rendering import wear
 from ecgscan_lite.rendering.geometry import Geometry, about_centre, paper_share
+from ecgscan_lite.rendering.names import by_name
 from ecgscan_lite.rendering.randomness import pixel_noise, uniforms
 from ecgscan_lite.rendering.raster import FULL, Plan
 
@@ -167,13 +168,12 @@ def find_ageing(ageing: str | Ageing | None) -> Ageing | None:
     if not isinstance(ageing, str):
         return ageing
     name, colon, severity = ageing.partition(":")
-    if name not in PRESETS:
-        raise ValueError(f"unknown ageing {name!r}: choose one of {', '.join(PRESETS)}, or an Ageing")
+    preset = by_name("ageing", name, PRESETS)
     if not colon:
-        return PRESETS[name]
+        return preset
     if severity not in ("1", "2", "3", "4", "5"):
         raise ValueError(f"unknown severity {severity!r} in {ageing!r}: choose from 1, slight, to 5, severe")
-    return PRESETS[name].at(int(severity))
+    return preset.at(int(severity))
 
 
 @dataclass(frozen=True)

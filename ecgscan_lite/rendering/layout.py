@@ -166,19 +166,6 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def find_layout(layout: str | Layout) -> Layout:
-    """The layout of that name, or what was given.
-
-    Raises:
-        ValueError: there is none of that name; the message lists those there are.
-    """
-    if isinstance(layout, Layout):
-        return layout
-    if layout not in LAYOUTS:
-        raise ValueError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}, or a Layout")
-    return LAYOUTS[layout]
-
-
 @dataclass(frozen=True)
 class Frame:
     """A layout placed on an image: as large as fits, centred; the paper fills the rest.

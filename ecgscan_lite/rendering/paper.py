@@ -55,19 +55,6 @@ PAPERS: dict[str, Paper] = {
 INKS: dict[str, tuple[int, int, int]] = {"black": Paper().ink, "blue": (24, 40, 128)}
 
 
-def find_paper(paper: str | Paper) -> Paper:
-    """The paper of that name, or what was given.
-
-    Raises:
-        ValueError: there is none of that name; the message lists those there are.
-    """
-    if isinstance(paper, Paper):
-        return paper
-    if paper not in PAPERS:
-        raise ValueError(f"unknown paper {paper!r}: choose one of {', '.join(PAPERS)}, or a Paper")
-    return PAPERS[paper]
-
-
 def line_coverage(n: int, origin: float, period: float, width: float) -> np.ndarray:
     """Share of each of `n` unit intervals that lies on lines at `origin + k * period` for all integers k.
 
