@@ -34,11 +34,17 @@ class Task(StrEnum):
 
 
 @app.command(epilog="Example: `ecgscan quickstart --out quickstart`")
-def quickstart(out: Out = Path("quickstart"), seed: Seed = 0) -> None:
+def quickstart(
+    out: Out = Path("quickstart"),
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Evaluate the weights that come with the package; pretrain nothing.")
+    ] = False,
+    seed: Seed = 0,
+) -> None:
     """Synthetic records to pages, pretraining, evaluation and a report, in a few minutes and without a download."""
     from ecgscan_lite.quickstart import quickstart as run
 
-    _print_results(run(out, seed=seed), out)
+    _print_results(run(out, seed=seed, pretrained=pretrained), out)
 
 
 @app.command(epilog="Example: `ecgscan prepare ptbxl --root ptb-xl/1.0.3 --out corpora/ptbxl`")
