@@ -1,0 +1,140 @@
+"""The weights that come with the package, and their card.
+
+    python settings/ship_weights.py RUN          # from a finished run to ecgscan_lite/weights, in half precision
+    python settings/ship_weights.py              # write the card anew from the records in book/results
+    python settings/ship_weights.py --check      # say whether the card is what the records make of it
+
+The records are those of `ecgscan evaluate ecgscan_lite/weights --data CORPUS --task super` on the small PTB-XL subset,
+and of `ecgscan quickstart --pretrained`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS, RESULTS = ROOT / "ecgscan_lite" / "weights", ROOT / "book" / "results"
+CARD = WEIGHTS / "README.md"
+
+
+def ship(run: Path) -> None:
+    """Copy a run's model in half precision, with its settings and the records that it has learned from."""
+    from ecgscan_lite.model import load
+
+    description = json.loads((run / "model.json").read_text(encoding="utf-8"))
+    pretraining = description["pretraining"]
+    for table, name in (("data", "corpus"), ("run", "initial_weights"), ("towers", "signal_weights")):
+        given = pretraining.get(table, {}).get(name, "")  # the names of folders, not where they were
+        names = [Path(one).name for one in ([given] if isinstance(given, str) else given)]
+        pretraining.get(table, {})[name] = names[0] if isinstance(given, str) else names
+    load(run, device="cpu").save(WEIGHTS, half=True, pretraining=pretraining, steps=description["steps"])
+    records = pd.read_parquet(run / "records.parquet")
+    records.sort_values(["dataset", "record_id"]).to_parquet(WEIGHTS / "records.parquet", index=False)
+
+
+def card() -> str:
+    """The card, in Markdown."""
+    about = json.loads((WEIGHTS / "model.json").read_text(encoding="utf-8"))
+    learned = pd.read_parquet(WEIGHTS / "records.parquet")["dataset"].value_counts()
+    real, synthetic = (
+        json.loads((RESULTS / name).read_text(encoding="utf-8"))
+        for name in ("weights_on_ptbxl_mini.json", "weights_on_synthetic.json")
+    )
+    data, page, towers = (about["pretraining"][table] for table in ("data", "page", "towers"))
+    size = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) / 1e6
+    records = " and ".join(f"{count:,} {_NAMES.get(name, name)}" for name, count in learned.sort_index().items())
+    return f"""# Model card: the weights in the package
+
+An image encoder of electrocardiograms with the signal encoder, the heads and the decoder that it was trained with:
+`es.load()`. {size:.1f} MB in half precision, safetensors.
+
+| | |
+| --- | --- |
+| image tower | {towers["image"]}, pages of {page["height"]} x {page["width"]} px, taken whole |
+| learned from | {records}; text: {data["text"]} of the records, where there are any, and no labels |
+| pages | drawn afresh at every step: {_list(page["layouts"])}; ageing {_list(page["ageing"])} |
+| made by | `ecgscan pretrain` with `settings/shipped_1_teachers.toml`, `shipped_2_alignment.toml`, `shipped_3_final.toml`, one after the other; seed {about["pretraining"]["run"]["seed"]} |
+| versions | torch {real["run"]["versions"]["torch"]}, timm {real["run"]["versions"]["timm"]} |
+
+## What it is for
+
+Embedding images of twelve-lead electrocardiograms for search, clustering and classifiers of your own; trying the
+library; teaching. **Not for** the care of a patient, in any form. It is small, has seen {learned.get("ptbxl", 0):,} real
+records of one data set, and no real scan or photograph: all its pages were drawn by this library. A score ranks images by
+a finding, and is no probability.
+
+## Figures on real records: the small PTB-XL subset
+
+{real["run"]["data"]}; no patient of the test was seen in pretraining. The subset's split is its own, so the figures are
+not comparable with published ones. 95 % intervals by bootstrap over patients.
+
+{_summary(real)}
+
+Zero-shot, by statement:
+
+{_by_statement(real)}
+
+## Figures on synthetic records
+
+{synthetic["run"]["data"]}; the 600 of the test were not seen in pretraining. They say that the machinery works, not how
+well it reads real electrocardiograms.
+
+{_summary(synthetic)}
+"""
+
+
+_NAMES = {"ptbxl": "real records of PTB-XL (the small subset's training folds)", "synthetic": "synthetic records"}
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _summary(results: dict[str, Any]) -> str:
+    rows = ["| macro AUROC | image | random encoder | signal tower |", "| --- | --- | --- | --- |"]
+    for name, key in (("zero-shot", "zero_shot"), ("linear probe", "linear_probe")):
+        cells = [f"{_interval(results[who][key], 'macro_auroc')}" for who in ("image", "random", "signal")]
+        rows.append(f"| {name}, {len(results['image'][key]['statements'])} classes | {' | '.join(cells)} |")
+    read = results["reconstruction"]
+    return "\n".join(rows) + (
+        f"\n\nLeads read off the page: correlation {read['correlation']:.3f} where the page shows them, "
+        f"limb identities violated by {read['limb_residual_mv']:.4f} mV."
+    )
+
+
+def _by_statement(results: dict[str, Any]) -> str:
+    rows = ["| statement | AUROC | signal tower | positives of n |", "| --- | --- | --- | --- |"]
+    image, signal = (results[who]["zero_shot"]["statements"] for who in ("image", "signal"))
+    for code, row in sorted(image.items(), key=lambda item: -item[1]["auroc"]):
+        positives = f"{row['n_positive']} of {row['n']}"
+        rows.append(f"| {code} | {_interval(row, 'auroc')} | {signal[code]['auroc']:.3f} | {positives} |")
+    return "\n".join(rows)
+
+
+def _interval(row: dict[str, Any], key: str) -> str:
+    low, high = row["interval"]
+    return f"{row[key]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main() -> None:
+    """Ship, write or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, help="folder of a finished run")
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.run:
+        ship(arguments.run)
+    elif not arguments.check:
+        CARD.write_text(card(), encoding="utf-8")
+    elif not CARD.is_file() or CARD.read_text(encoding="utf-8") != card():
+        sys.exit("the card is out of step with the records: run python settings/ship_weights.py")
+
+
+if __name__ == "__main__":
+    main()
