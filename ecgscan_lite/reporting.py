@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.statements import STATEMENTS, SUBCLASSES, SUPERCLASSES
+from ecgscan_lite.statements import OTHER_FINDINGS, STATEMENTS, SUBCLASSES, SUPERCLASSES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,7 +110,7 @@ def statement_table(section: Mapping[str, Any]) -> pd.DataFrame:
 
 def statement_names(codes: Sequence[str]) -> dict[str, str]:
     """Statement code -> its full English name; the code itself where the vocabulary has none."""
-    known = {**SUBCLASSES, **SUPERCLASSES, **STATEMENTS}
+    known = {**OTHER_FINDINGS, **SUBCLASSES, **SUPERCLASSES, **STATEMENTS}
     return {code: known[code].name if code in known else code for code in codes}
 
 
