@@ -6,6 +6,7 @@ and every figure can be had with a bootstrap interval over patients.
 
 from __future__ import annotations
 
+from ecgscan_lite.evaluation.calibration import CalibrationResult, calibration
 from ecgscan_lite.evaluation.classification import ClassificationResult, judge
 from ecgscan_lite.evaluation.probe import (
     CrossValidatedProbe,
@@ -28,19 +29,23 @@ from ecgscan_lite.evaluation.statistics import (
     macro,
     paired_test,
 )
+from ecgscan_lite.evaluation.waveforms import WaveformResult, waveforms
 from ecgscan_lite.evaluation.zero_shot import zero_shot
 
 __all__ = [
+    "CalibrationResult",
     "ClassificationResult",
     "CrossValidatedProbe",
     "ProbeResult",
     "Recipe",
     "ReconstructionResult",
     "Split",
+    "WaveformResult",
     "auprc",
     "auroc",
     "bootstrap_auroc",
     "bootstrap_interval",
+    "calibration",
     "check_disjoint",
     "cross_validated_probe",
     "holm",
@@ -51,5 +56,6 @@ __all__ = [
     "patient_folds",
     "reconstruction",
     "retrieval",
+    "waveforms",
     "zero_shot",
 ]
