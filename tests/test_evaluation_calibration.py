@@ -24,7 +24,7 @@ def test_errors_equal_torchmetrics_and_scikit_learn(seed: int, n: int, bins: int
     labels = rng.random((n, 2)) < probabilities**1.5
     result = calibration(probabilities, labels, ["A", "B"], bins=bins, spacing="width", least_positives=0)
     for column, name in enumerate("AB"):
-        given_, truth = torch.from_numpy(probabilities[:, column]), torch.from_numpy(labels[:, column])
+        given_, truth = torch.tensor(probabilities[:, column]), torch.tensor(labels[:, column])
         expected = binary_calibration_error(given_, truth.long(), n_bins=bins, norm="l1").item()
         assert result.table.loc[name, "ece"] == pytest.approx(expected, abs=1e-6)
         expected = brier_score_loss(labels[:, column], probabilities[:, column])

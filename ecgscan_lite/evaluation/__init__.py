@@ -8,15 +8,9 @@ from __future__ import annotations
 
 from ecgscan_lite.evaluation.calibration import CalibrationResult, calibration
 from ecgscan_lite.evaluation.classification import ClassificationResult, judge
-from ecgscan_lite.evaluation.probe import (
-    CrossValidatedProbe,
-    ProbeResult,
-    Recipe,
-    Split,
-    cross_validated_probe,
-    linear_probe,
-    patient_folds,
-)
+from ecgscan_lite.evaluation.cross_validation import CrossValidatedProbe, cross_validated_probe, patient_folds
+from ecgscan_lite.evaluation.label_efficiency import LabelEfficiency, draw_subset, label_efficiency
+from ecgscan_lite.evaluation.probe import Probe, ProbeResult, Recipe, Split, fit_probe, linear_probe
 from ecgscan_lite.evaluation.reconstruction import ReconstructionResult, reconstruction
 from ecgscan_lite.evaluation.retrieval import retrieval
 from ecgscan_lite.evaluation.statistics import (
@@ -36,6 +30,8 @@ __all__ = [
     "CalibrationResult",
     "ClassificationResult",
     "CrossValidatedProbe",
+    "LabelEfficiency",
+    "Probe",
     "ProbeResult",
     "Recipe",
     "ReconstructionResult",
@@ -48,8 +44,11 @@ __all__ = [
     "calibration",
     "check_disjoint",
     "cross_validated_probe",
+    "draw_subset",
+    "fit_probe",
     "holm",
     "judge",
+    "label_efficiency",
     "linear_probe",
     "macro",
     "paired_test",
