@@ -13,6 +13,7 @@ from ecgscan_lite.evaluation.label_efficiency import LabelEfficiency, draw_subse
 from ecgscan_lite.evaluation.probe import Probe, ProbeResult, Recipe, Split, fit_probe, linear_probe
 from ecgscan_lite.evaluation.reconstruction import ReconstructionResult, reconstruction
 from ecgscan_lite.evaluation.retrieval import retrieval
+from ecgscan_lite.evaluation.robustness import Condition, Questions, Seen, conditions, shared_zero_shot, shift_grid
 from ecgscan_lite.evaluation.statistics import (
     auprc,
     auroc,
@@ -29,12 +30,15 @@ from ecgscan_lite.evaluation.zero_shot import zero_shot
 __all__ = [
     "CalibrationResult",
     "ClassificationResult",
+    "Condition",
     "CrossValidatedProbe",
     "LabelEfficiency",
     "Probe",
     "ProbeResult",
+    "Questions",
     "Recipe",
     "ReconstructionResult",
+    "Seen",
     "Split",
     "WaveformResult",
     "auprc",
@@ -43,6 +47,7 @@ __all__ = [
     "bootstrap_interval",
     "calibration",
     "check_disjoint",
+    "conditions",
     "cross_validated_probe",
     "draw_subset",
     "fit_probe",
@@ -55,6 +60,8 @@ __all__ = [
     "patient_folds",
     "reconstruction",
     "retrieval",
+    "shared_zero_shot",
+    "shift_grid",
     "waveforms",
     "zero_shot",
 ]

@@ -88,6 +88,10 @@ class Probe:
     notes: tuple[str, ...]
     patients: tuple[Sequence, Sequence] | None = None
 
+    def scores(self, embeddings: np.ndarray) -> np.ndarray:
+        """Log-odds of every class. Shape: (N, D) -> (N, C)."""
+        return log_odds(checked_embeddings(embeddings, len(embeddings), "test"), self.weights, self.bias)
+
     def judge(
         self, test: Split | tuple, *, bootstrap: int = 1000, seed: int = 0, least_positives: int = 1
     ) -> ProbeResult:
@@ -97,7 +101,7 @@ class Probe:
         require_same_classes({"train": self.classes, "test": names})
         if self.patients is not None and test.patients is not None:
             check_disjoint(*self.patients, test.patients)
-        scores = log_odds(checked_embeddings(test.embeddings, len(labels), "test"), self.weights, self.bias)
+        scores = self.scores(checked_embeddings(test.embeddings, len(labels), "test"))
         judged = judge(scores, labels, names, test.patients, bootstrap, seed, least_positives)
         joined = ["; ".join(filter(None, pair)) for pair in zip(judged.table["note"], self.notes, strict=True)]
         return ProbeResult(
