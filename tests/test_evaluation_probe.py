@@ -68,6 +68,7 @@ def test_scaling_and_class_weight_are_chosen_on_validation_too(rng: np.random.Ge
         *splits, grid=(1e-3, 1e-1), scalings=("standard", "none"), class_weights=(None, "balanced"), bootstrap=0
     )
     assert len(result.validation) == 8
+    assert set(result.validation["class_weight"]) == {None, "balanced"}, "None must not turn into NaN on the way"
     assert tuple(result.validation.loc[0, ["scaling", "class_weight", "c"]]) == tuple(result.recipe)
     assert result.validation["macro_auroc"].is_monotonic_decreasing
     with pytest.raises(ValueError, match="standard"):

@@ -201,7 +201,8 @@ def validate(
 ) -> pd.DataFrame:
     """Macro AUROC of every recipe on validation, best first, ties in the order of the recipes."""
     fitted = fit_recipes(x_train, y_train, recipes)
-    table = pd.DataFrame(recipes).astype({"class_weight": object})
+    table = pd.DataFrame(recipes)
+    table["class_weight"] = pd.Series([recipe.class_weight for recipe in recipes], dtype=object)  # None, never NaN
     table["macro_auroc"] = [macro(auroc(y_val, log_odds(x_val, *fitted[recipe]))) for recipe in recipes]
     if table["macro_auroc"].isna().all():
         raise ValueError("no class has both positives and negatives on validation, so nothing can be chosen there")
