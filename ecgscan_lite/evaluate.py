@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 import ecgscan_lite
-from ecgscan_lite.assessment import Plan, assess
+from ecgscan_lite.assessment import PROBE_GRID, Plan, assess
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.evaluation.label_efficiency import FRACTIONS
 from ecgscan_lite.model import load
@@ -23,7 +23,7 @@ from ecgscan_lite.shift import Pages, measure_shared, measure_shift, require_uns
 from ecgscan_lite.views import Drawing
 
 #: What the probes choose from on validation.
-PROBE = {"grid": (1e-4, 1e-3, 1e-2, 1e-1, 1.0), "scalings": ("standard", "none"), "class_weights": (None, "balanced")}
+PROBE = {"grid": PROBE_GRID, "scalings": ("standard", "none"), "class_weights": (None, "balanced")}
 CELLS = "shift"  # folder of the finished cells of the shift grid
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ecgscan_lite import plotting
 from ecgscan_lite.decoder import RATE
+from ecgscan_lite.evaluation.classification import FEW_POSITIVES
 from ecgscan_lite.leads import IDENTITY_NAMES
 from ecgscan_lite.reporting import Picture, statement_names, statement_table
 
@@ -44,13 +45,14 @@ def _page(page: Tensor, page_size: tuple[int, int]) -> Picture:
 
 def _bars(results: dict[str, Any]) -> Picture:
     tables = {name: statement_table(results[name]["zero_shot"]) for name in ("image", "signal", "random")}
+    tables = {name: table[table["n_positive"] >= FEW_POSITIVES] for name, table in tables.items()}
     codes = list(tables["image"].index)
     figure, ax = plotting.new_figure(8, 1.5 + 0.45 * len(codes))
     plotting.auroc_bars(ax, tables, statement_names(codes), "zero-shot")
     return Picture(
         figure,
         "Zero-shot AUROC of each statement, with the number of positives among the test records and 95 % intervals "
-        "over patients.",
+        f"over patients; statements with fewer than {FEW_POSITIVES} positives are in the table alone.",
         "Bars of AUROC by statement for the image, the signal and the random encoder",
     )
 

@@ -53,6 +53,7 @@ def test_probes_on_parts_are_those_of_their_records(rng: np.random.Generator) ->
     assert result.summary.loc[0.05, ["lowest", "highest"]].tolist() == [values.min(), values.max()]
     numbers = result.as_dict()
     assert set(numbers) == {"0.05", "1"} and numbers["0.05"]["seeds"] == 3
+    assert repr(numbers["0.05"]["n_records"]) == "25"
     assert numbers["1"]["macro_auroc"] > numbers["0.05"]["macro_auroc"]
     with pytest.raises(ValueError, match="above 0 and at most 1"):
         label_efficiency(train, val, test, fractions=(0.0,))

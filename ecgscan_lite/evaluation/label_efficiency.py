@@ -31,7 +31,8 @@ class LabelEfficiency:
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as plain numbers, by fraction."""
-        return {f"{fraction:g}": row.to_dict() for fraction, row in self.summary.iterrows()}
+        rows = self.summary.to_dict(orient="index")
+        return {f"{fraction:g}": row for fraction, row in rows.items()}
 
 
 def label_efficiency(

@@ -221,18 +221,19 @@ def fit_recipes(x: np.ndarray, y: np.ndarray, recipes: Sequence[Recipe]) -> dict
 
     Shape: x (N, D), y (N, C); returns (D, C) and (C,) for each.
     """
+    from sklearn import config_context
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
     share = (y.sum(axis=0) + 0.5) / (len(y) + 1)
     fitted = {recipe: (np.zeros((x.shape[1], y.shape[1])), logit(share)) for recipe in recipes}
     learnable = np.flatnonzero(y.any(axis=0) & ~y.all(axis=0))
-    for (scaling, class_weight), group in groupby(recipes, key=lambda recipe: recipe[:2]):
-        mean, scale = _standardisation(x) if scaling == "standard" else (np.zeros(x.shape[1]), np.ones(x.shape[1]))
-        scaled, path = ((x - mean) * scale).astype(np.float32), list(group)
-        for column in learnable:
-            model = LogisticRegression(class_weight=class_weight, max_iter=2000, warm_start=True)
-            with threadpool_limits(1):  # threads cost these small fits far more than they save
+    with threadpool_limits(1), config_context(skip_parameter_validation=True):  # both cost small fits far more than
+        for (scaling, class_weight), group in groupby(recipes, key=lambda recipe: recipe[:2]):  # they give them
+            mean, scale = _standardisation(x) if scaling == "standard" else (np.zeros(x.shape[1]), np.ones(x.shape[1]))
+            scaled, path = ((x - mean) * scale).astype(np.float32), list(group)
+            for column in learnable:
+                model = LogisticRegression(class_weight=class_weight, max_iter=2000, warm_start=True)
                 for recipe in path:
                     model.set_params(C=recipe.c).fit(scaled, y[:, column])
                     weights, bias = fitted[recipe]
