@@ -74,6 +74,24 @@ def test_an_acronym_inside_another_is_no_diagnosis() -> None:
     ]  # fmt: skip
 
 
+def test_classes_are_joined_by_name_whatever_the_order_of_the_statements(rng: np.random.Generator) -> None:
+    """Two corpora of the same records whose statements stand in other orders, as two label files may have them."""
+    codes = list(task_names("cpsc2018"))
+    found = [[code for code in codes if rng.random() < 0.3] for _ in range(30)]
+    corpora = []
+    for turn in (1, -1):
+        records = [
+            ECGRecord(np.zeros((12, 100), np.float32), 10.0, str(row), statements=dict.fromkeys(have[::turn], 100.0))
+            for row, have in enumerate(found)
+        ]
+        corpora.append(Corpus.from_records(records, fs=10))
+    corpora[1].statement_names = corpora[1].statement_names[::-1]
+    (names, labels), (other_names, other_labels) = (corpus.task_labels("cpsc2018") for corpus in corpora)
+    assert names == other_names == tuple(codes)
+    np.testing.assert_array_equal(labels, other_labels)
+    np.testing.assert_array_equal(labels, [[code in have for code in codes] for have in found])
+
+
 def test_other_findings_belong_to_no_class_of_ptbxl() -> None:
     for task in ("super", "sub", "form", "rhythm", "all"):
         assert not aggregate(OTHER_FINDINGS, task)
