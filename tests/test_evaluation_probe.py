@@ -140,6 +140,18 @@ def test_probabilities_are_those_of_scikit_learn_and_judged_for_calibration(rng:
     assert result.calibration.ece < 0.1
 
 
+def test_balanced_class_weights_leave_the_probabilities_calibrated(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((3000, 6))
+    y = x @ rng.standard_normal((6, 2)) + rng.logistic(size=(3000, 2)) > 3.5  # fewer than one in five
+    parts = [(x[rows], y[rows]) for rows in np.split(np.arange(3000), [1500, 2000])]
+    plain, balanced = (linear_probe(*parts, grid=(1.0,), class_weights=(w,), bootstrap=0) for w in (None, "balanced"))
+    uncorrected = LogisticRegression(class_weight="balanced").fit(parts[0][0], parts[0][1][:, 0])
+    high = uncorrected.predict_proba(parts[2][0])[:, 1].mean()
+    assert high > 1.5 * parts[2][1][:, 0].mean(), "what the correction is for"
+    assert balanced.calibration.ece < plain.calibration.ece + 0.02
+    assert balanced.macro_auroc == pytest.approx(plain.macro_auroc, abs=0.01)
+
+
 def test_rare_classes_stay_in_the_table_and_out_of_the_means(rng: np.random.Generator) -> None:
     train, val, (x_test, y_test) = _splits(rng)
     y_test = y_test.copy()

@@ -217,7 +217,9 @@ def best_recipe(validation: pd.DataFrame) -> Recipe:
 def fit_recipes(x: np.ndarray, y: np.ndarray, recipes: Sequence[Recipe]) -> dict[Recipe, tuple[np.ndarray, np.ndarray]]:
     """Weights and bias of every recipe, for embeddings as they are; each fit starts from that of the penalty before it.
 
-    A class with a single value in `y` has weights of 0, and the log-odds of its share as bias.
+    A class with a single value in `y` has weights of 0, and the log-odds of its share as bias. Balanced class weights
+    pretend that half of the records are positive; the bias is set back to their true share (prior correction, King &
+    Zeng, Political Analysis 9:137, 2001), so that the log-odds remain those of the finding.
 
     Shape: x (N, D), y (N, C); returns (D, C) and (C,) for each.
     """
@@ -238,7 +240,8 @@ def fit_recipes(x: np.ndarray, y: np.ndarray, recipes: Sequence[Recipe]) -> dict
                     model.set_params(C=recipe.c).fit(scaled, y[:, column])
                     weights, bias = fitted[recipe]
                     weights[:, column] = model.coef_[0] * scale
-                    bias[column] = model.intercept_[0] - mean @ weights[:, column]
+                    pretended = logit(y[:, column].mean()) if class_weight == "balanced" else 0.0
+                    bias[column] = model.intercept_[0] - mean @ weights[:, column] + pretended
     return fitted
 
 
