@@ -60,7 +60,7 @@ def evaluate_run(
         ModelError: no weights there.
         AssessmentError: the corpus can't be used to judge this run.
     """
-    page = PageSettings(layouts=(layout,), ageing=ageing)
+    page = PageSettings(layouts=(layout,), ageing=(ageing,))
     models = [load(path) if path else None for path in (source, unconstrained)]
     drawing = Drawing(page, seed, progress)
     plan = Plan(task, drawing, read_seen_patients(Path(source), corpus), PROBE, label_fractions=FRACTIONS, seed=seed)

@@ -69,7 +69,7 @@ def measure_shift(model: ECGScan, corpus: Corpus, plan: Plan, pages: Pages, fold
     require_unseen(corpus, plan)
 
     def see(condition: evaluation.Condition) -> evaluation.Seen:
-        page = PageSettings(layouts=(condition.layout,), ageing=condition.preset)
+        page = PageSettings(layouts=(condition.layout,), ageing=(condition.preset,))
         view = see_pages({"model": model}, corpus, replace(plan.drawing, page=page))["model"]
         return evaluation.Seen(view.features, view.embeddings @ prompts.T)
 
