@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import platform
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +11,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-import ecgscan_lite
 from ecgscan_lite import evaluation
 from ecgscan_lite.batches import draw_pages
 from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.decoder import RATE
 from ecgscan_lite.evaluation.classification import FEW_POSITIVES
 from ecgscan_lite.memory import keep_freed_memory
-from ecgscan_lite.model import ECGScan, load
+from ecgscan_lite.model import ECGScan
 from ecgscan_lite.pictures import draw_pictures
-from ecgscan_lite.reporting import Picture, write_report
-from ecgscan_lite.settings import PageSettings
+from ecgscan_lite.report_page import Picture
 from ecgscan_lite.views import Drawing, View, draw, reconstruct_pages, see_pages, see_signals
 
 PROBE_GRID = (1e-3, 1e-2, 1e-1)  # inverse strengths of the penalty that the probes choose from
@@ -39,9 +34,11 @@ class Plan:
     """What is judged, and on which records.
 
     Attributes:
-        task: "super", "sub", "form", "rhythm" or "all", for the linear probe.
+        task: one of `tasks.TASKS`, for the linear probe.
         drawing: how the pages are drawn.
         seen_patients: those that pretraining saw: none of them may be in the test split.
+        probe: grid, scalings and class_weights that the linear probe chooses from on validation.
+        label_fractions: shares of the training labels, each probed for three seeds where it is not all of them.
         folds: of the cross-validation over unseen patients that compares the image tower with a random one.
         bootstrap: number of resamples for the intervals.
         seed: of the random encoder, the folds and the resamples.
@@ -50,6 +47,8 @@ class Plan:
     task: str = "all"
     drawing: Drawing = dataclasses.field(default_factory=Drawing)
     seen_patients: frozenset[str] = frozenset()
+    probe: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"grid": PROBE_GRID})
+    label_fractions: tuple[float, ...] = ()
     folds: int = 5
     bootstrap: int = 1000
     seed: int = 0
@@ -79,12 +78,15 @@ def assess(
     views["signal"] = see_signals(model, corpus)
     statements = _judged_statements(corpus, test)
     results: dict[str, Any] = {}
+    task = _task(corpus, plan)
     for name, view in views.items():
         prompts = (random if name == "random" else model).embed_statements(statements)
         results[name] = {
             "zero_shot": _zero_shot(view, prompts, statements, corpus, test, plan),
-            "linear_probe": _linear_probe(view, corpus, plan),
+            "linear_probe": _linear_probe(view, corpus, task, plan),
         }
+    if plan.label_fractions:
+        results["label_fractions"] = {name: _fractions(view, corpus, task, plan) for name, view in views.items()}
     results["paired_test"] = _compare(views, corpus, plan)
     results["retrieval"] = _retrieval(model, views, corpus, test)
     results["reconstruction"], example = _reconstruction(model, unconstrained, corpus, test, plan)
@@ -105,22 +107,6 @@ def random_model(like: ECGScan, corpus: Corpus, plan: Plan) -> ECGScan:
     return model.eval()
 
 
-def describe_run(**details: Any) -> dict[str, Any]:
-    """Date, device and versions, for the section "run" of `results.json`."""
-    packages = ("torch", "timm", "sentence-transformers", "scikit-learn", "numpy", "wfdb")
-    return {
-        **details,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() or "cpu",
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "ecgscan_lite": ecgscan_lite.__version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
-        },
-    }
-
-
 def _rows(corpus: Corpus, plan: Plan, split: str) -> np.ndarray:
     rows = corpus.rows(split)
     if not len(rows):
@@ -133,36 +119,53 @@ def _rows(corpus: Corpus, plan: Plan, split: str) -> np.ndarray:
 
 
 def _judged_statements(corpus: Corpus, rows: np.ndarray) -> list[str]:
-    """Statements with enough positives and negatives among the records."""
+    """Statements that some of the records have and others have not.
+
+    Raises:
+        AssessmentError: none has enough of both to count in the means.
+    """
     positives = corpus.labels(corpus.statement_names)[rows].sum(axis=0)
-    enough = (positives >= FEW_POSITIVES) & (positives <= len(rows) - FEW_POSITIVES)
-    return [code for code, keep in zip(corpus.statement_names, enough, strict=True) if keep]
+    fewest = np.minimum(positives, len(rows) - positives)
+    if not (fewest >= FEW_POSITIVES).any():
+        raise AssessmentError(f"no statement has {FEW_POSITIVES} positives among the test records")
+    return [code for code, count in zip(corpus.statement_names, fewest, strict=True) if count]
 
 
 def _zero_shot(
     view: View, prompts: np.ndarray, codes: list[str], corpus: Corpus, rows: np.ndarray, plan: Plan
 ) -> dict[str, Any]:
     return evaluation.zero_shot(
-        view.embeddings[rows] @ prompts.T, corpus.labels(codes)[rows],
-        statements=codes, patients=_patients(corpus, rows), bootstrap=plan.bootstrap, seed=plan.seed,
+        view.embeddings[rows] @ prompts.T, corpus.labels(codes)[rows], statements=codes,
+        patients=_patients(corpus, rows), bootstrap=plan.bootstrap, seed=plan.seed, least_positives=FEW_POSITIVES,
     ).as_dict()  # fmt: skip
 
 
-def _linear_probe(view: View, corpus: Corpus, plan: Plan) -> dict[str, Any]:
-    names, labels = _task(corpus, plan)
-    train, val, test = (
-        (view.features[rows], labels[rows], _patients(corpus, rows))
-        for rows in (_rows(corpus, plan, split) for split in ("train", "val", "test"))
-    )
+def _splits(view: View, corpus: Corpus, labels: pd.DataFrame, plan: Plan) -> list[evaluation.Split]:
+    rows = (_rows(corpus, plan, split) for split in ("train", "val", "test"))
+    return [evaluation.Split(view.features[part], labels.iloc[part], _patients(corpus, part)) for part in rows]
+
+
+def _linear_probe(view: View, corpus: Corpus, labels: pd.DataFrame, plan: Plan) -> dict[str, Any]:
     return evaluation.linear_probe(
-        train, val, test, classes=names, grid=PROBE_GRID, bootstrap=plan.bootstrap, seed=plan.seed
-    ).as_dict()
+        *_splits(view, corpus, labels, plan), **plan.probe, bootstrap=plan.bootstrap, seed=plan.seed,
+        least_positives=FEW_POSITIVES,
+    ).as_dict()  # fmt: skip
+
+
+def _fractions(view: View, corpus: Corpus, labels: pd.DataFrame, plan: Plan) -> dict[str, Any]:
+    return evaluation.label_efficiency(
+        *_splits(view, corpus, labels, plan), fractions=plan.label_fractions, **plan.probe,
+        seeds=[plan.seed + number for number in range(3)], least_positives=FEW_POSITIVES,
+    ).as_dict()  # fmt: skip
 
 
 def _compare(views: dict[str, View], corpus: Corpus, plan: Plan) -> dict[str, Any]:
     """Image tower against random tower: cross-validated probes over the patients that pretraining did not see."""
     rows = np.flatnonzero(~corpus.index["patient_id"].isin(plan.seen_patients))
-    names, labels = _task(corpus, plan)
+    task = _task(corpus, plan)
+    learned, judged = (task.iloc[corpus.rows(split)].sum() for split in ("train", "test"))
+    task = task.loc[:, (judged >= FEW_POSITIVES) & (learned > 0)]  # with fewer, a fold would hardly have one
+    names, labels = tuple(task.columns), task.to_numpy()
     patients = _patients(corpus, rows)
     probes = evaluation.cross_validated_probe(
         {name: views[name].features[rows] for name in ("image", "random")}, labels[rows], patients,
@@ -174,16 +177,20 @@ def _compare(views: dict[str, View], corpus: Corpus, plan: Plan) -> dict[str, An
     return {**test, "n_records": len(rows), "folds": plan.folds, "macro_auroc": probes.table["macro_auroc"].to_dict()}
 
 
-def _task(corpus: Corpus, plan: Plan) -> tuple[tuple[str, ...], np.ndarray]:
-    """Classes of the task that the probe can learn and be judged on: those with enough positives in the test split."""
+def _task(corpus: Corpus, plan: Plan) -> pd.DataFrame:
+    """Classes of the task that the corpus has, by name. Shape: (N, C), bool.
+
+    Raises:
+        AssessmentError: none of them can be learned and judged.
+    """
     names, labels = corpus.task_labels(plan.task)
-    positives = labels[corpus.rows("test")].sum(axis=0)
-    keep = (positives >= FEW_POSITIVES) & labels[corpus.rows("train")].any(axis=0)
-    if not keep.any():
+    task = pd.DataFrame(labels, columns=list(names)).loc[:, labels.any(axis=0)]
+    positives = task.iloc[corpus.rows("test")].sum()
+    if not ((positives >= FEW_POSITIVES) & task.iloc[corpus.rows("train")].any()).any():
         raise AssessmentError(
             f"no class of the task {plan.task!r} has {FEW_POSITIVES} positives among the test records"
         )
-    return tuple(np.array(names)[keep]), labels[:, keep]
+    return task
 
 
 def _retrieval(model: ECGScan, views: dict[str, View], corpus: Corpus, rows: np.ndarray) -> dict[str, Any]:
@@ -212,7 +219,10 @@ def _reconstruction(
     """
     models = {"model": model} | ({} if unconstrained is None else {"unconstrained": unconstrained})
     target, visible, leads = reconstruct_pages(models, corpus, rows, plan.drawing)
-    sections = {name: _summarise(evaluation.reconstruction(x, target, visible)) for name, x in leads.items()}
+    sections = {
+        name: _summarise(evaluation.reconstruction(x, target, visible), evaluation.waveforms(x, target, visible, RATE))
+        for name, x in leads.items()
+    }
     section, other = sections["model"], sections.get("unconstrained", {})
     for part, source in ((section["hidden"], other.get("hidden", {})), (section, other)):
         part |= {f"{key}_unconstrained": value for key, value in source.items() if key != "hidden"}
@@ -220,13 +230,15 @@ def _reconstruction(
     return section, {"target": target[shown], "predicted": leads["model"][shown], "visible": visible[shown]}
 
 
-def _summarise(result: evaluation.ReconstructionResult) -> dict[str, Any]:
-    parts = result.as_dict()
+def _summarise(agreement: evaluation.ReconstructionResult, waves: evaluation.WaveformResult) -> dict[str, Any]:
+    parts, measured = agreement.as_dict(), waves.as_dict()
     return {
         **parts["visible"],
+        **measured["visible"],
+        **{key: value for key, value in measured.items() if key.startswith("heart_rate")},
         "limb_residual_mv": parts["limb_residual_mv"],
         "identities_mv": parts["identities_mv"],
-        "hidden": parts["hidden"],
+        "hidden": {**parts["hidden"], **measured["hidden"]},
     }
 
 
@@ -239,55 +251,3 @@ def _example_page(corpus: Corpus, test: np.ndarray, plan: Plan) -> Tensor:
 
 def _patients(corpus: Corpus, rows: np.ndarray) -> Sequence[str]:
     return corpus.index["patient_id"].iloc[rows].tolist()
-
-
-def read_seen_patients(run: Path, corpus: Corpus) -> frozenset[str]:
-    """Patients of a corpus that a run's pretraining saw, from the list that `pretrain` keeps in its folder."""
-    from ecgscan_lite.pretraining import RECORDS_FILE
-
-    if not (run / RECORDS_FILE).is_file():
-        return frozenset()
-    records = pd.read_parquet(run / RECORDS_FILE)
-    return frozenset(records.loc[records["dataset"] == corpus.name, "patient_id"])
-
-
-def evaluate_run(
-    source: str | Path,
-    corpus: Corpus,
-    out: str | Path,
-    *,
-    task: str = "all",
-    layout: str = "3x4+1",
-    ageing: str = "none",
-    unconstrained: str | Path | None = None,
-    seed: int = 0,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """Judge a run on a corpus, and write `results.json` and `report.html`.
-
-    Args:
-        source: a run's folder or a hub id.
-        corpus: records with splits by patient.
-        out: folder for the report.
-        task: classes of the linear probe: "super", "sub", "form", "rhythm" or "all".
-        layout, ageing: of the pages.
-        unconstrained: the run without the soft-lead constraint, to compare the reconstruction with.
-
-    Returns:
-        What `results.json` holds.
-
-    Raises:
-        ModelError: no weights there.
-        AssessmentError: the corpus can't be used to judge this run.
-    """
-    page = PageSettings(layouts=(layout,), ageing=(ageing,))
-    models = [load(path) if path else None for path in (source, unconstrained)]
-    drawing = Drawing(page, seed, progress)
-    plan = Plan(task, drawing, read_seen_patients(Path(source), corpus), seed=seed)
-    results, figures = assess(models[0], corpus, plan, models[1])
-    results["run"] = describe_run(
-        command="ecgscan evaluate", seed=seed, task=task, layout=layout, ageing=ageing, model=Path(source).name,
-        data=f"{corpus.name}: {len(corpus)} records at {corpus.fs:g} Hz, {len(corpus.rows('test'))} for the test",
-    )  # fmt: skip
-    write_report(out, results, figures, f"ECG-Scan on {corpus.name}")
-    return results

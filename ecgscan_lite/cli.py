@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ecgscan_lite.tasks import TASKS
+
 app = typer.Typer(
     name="ecgscan",
     help="Representations of electrocardiogram images, learned by self-supervision.",
@@ -23,14 +25,7 @@ Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of everything tha
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 
 
-class Task(StrEnum):
-    """Classes of the linear probe."""
-
-    all = "all"
-    super = "super"
-    sub = "sub"
-    form = "form"
-    rhythm = "rhythm"
+Task = StrEnum("Task", {name: name for name in TASKS})
 
 
 @app.command(epilog="Example: `ecgscan quickstart --out quickstart`")
@@ -181,17 +176,41 @@ def evaluate(
     layout: Annotated[str, typer.Option(help="Of the pages.")] = "3x4+1",
     ageing: Annotated[str, typer.Option(help="Of the pages: none, or as of `render`.")] = "none",
     unconstrained: Annotated[str | None, typer.Option(help="The run without the constraint, to compare with.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="A CSV of record_id and split (train, val, test) in place of the corpus's own.")
+    ] = None,
+    shift: Annotated[bool, typer.Option("--shift", help="Judge it on pages of other layouts and ages, too.")] = False,
+    shift_layout: Annotated[
+        list[str] | None, typer.Option(help="For --shift, as often as wanted; the first is the clean one.")
+    ] = None,
+    shift_ageing: Annotated[
+        list[str] | None, typer.Option(help="For --shift: scan, photo:3, ...; severities 1, 3, 5 if it names none.")
+    ] = None,
+    trained_on: Annotated[
+        Path | None, typer.Option(help="The corpus of pretraining: judge zero-shot on the statements both have.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Zero-shot, linear probe, retrieval and reconstruction on a corpus, beside a random encoder and the signal's."""
+    """Zero-shot, linear probe, retrieval and reconstruction on a corpus, beside a random encoder and the signal's.
+
+    With --shift, interrupted, the same command continues with the pages that are left.
+    """
     from ecgscan_lite.corpus import Corpus
 
     corpus = Corpus(data)
-    from ecgscan_lite.assessment import evaluate_run
+    source = Corpus(trained_on) if trained_on else None
+    if splits:
+        from ecgscan_lite.splits import with_splits
 
+        corpus = with_splits(corpus, splits)
+    from ecgscan_lite.evaluate import evaluate_run
+    from ecgscan_lite.shift import AGEINGS, LAYOUTS, Pages
+
+    pages = Pages(shift_layout or LAYOUTS, shift_ageing or AGEINGS) if shift else None
     results = evaluate_run(
-        run, corpus, out, task=task.value, layout=layout, ageing=ageing, unconstrained=unconstrained, seed=seed
-    )
+        run, corpus, out, task=task.value, layout=layout, ageing=ageing, unconstrained=unconstrained, shift=pages,
+        source_of_training=source, seed=seed,
+    )  # fmt: skip
     _print_results(results, out)
 
 

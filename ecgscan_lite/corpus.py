@@ -19,7 +19,8 @@ import pandas as pd
 from ecgscan_lite.datasets import SPLITS
 from ecgscan_lite.leads import LEADS
 from ecgscan_lite.records import ECGRecord, resample
-from ecgscan_lite.statements import STATEMENTS, aggregate, task_names
+from ecgscan_lite.statements import OTHER_FINDINGS, STATEMENTS
+from ecgscan_lite.tasks import aggregate, task_names
 
 VERSION = 1
 INFO_FILE, INDEX_FILE, SHARD_FILE = "corpus.json", "index.parquet", "shard-{:05d}.i16"
@@ -46,7 +47,7 @@ class Corpus:
         index: a row per record: `record_id`, `patient_id` (the record's own id where none is known), `split`, `fold` (0
             where there is none), `report`, `statements` (JSON), `age`, `sex`, `issues`, `shard`, `offset` (in samples),
             `length` (samples per lead).
-        statement_names: SCP codes that the data set uses.
+        statement_names: codes of the findings that the data set uses.
         info: what `corpus.json` holds; empty for a corpus in memory.
 
     Args:
@@ -98,7 +99,9 @@ class Corpus:
         index = pd.DataFrame(rows)
         index["split"] = (getattr(records, "split", None) or "train") if splits is None else splits
         seen = {code for statements in index["statements"].map(json.loads) for code in statements}
-        names = getattr(records, "statement_names", None) or [code for code in STATEMENTS if code in seen]
+        names = getattr(records, "statement_names", None) or [
+            code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in seen
+        ]
         corpus = cls.__new__(cls)
         corpus.path, corpus.info = None, {}
         shards = [np.concatenate(blocks)]
@@ -219,10 +222,10 @@ class Corpus:
         """Classes of a task that the data set can have, and which of them each record belongs to.
 
         Args:
-            task: "super", "sub", "form", "rhythm" or "all".
+            task: one of `tasks.TASKS`.
 
         Returns:
-            Names, and bool of shape (N, len(names)).
+            Names, and bool of shape (N, len(names)); columns are joined to the findings by name.
 
         Raises:
             ValueError: no such task.

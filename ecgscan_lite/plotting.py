@@ -184,6 +184,37 @@ def residuals(ax: Axes, constrained: Sequence[float], unconstrained: Sequence[fl
     return ax
 
 
+def reliability_curves(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> Axes:
+    """Frequency against the probability given, one colour per model; a calibrated model keeps to the diagonal.
+
+    Args:
+        tables: model -> columns probability and frequency, as `CalibrationResult.reliability` has them.
+    """
+    spare = iter(_PALETTE[3:])
+    ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
+    for model, table in tables.items():
+        ax.plot(table["probability"], table["frequency"], "o-", color=_colour(model, spare), label=model, markersize=4)
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="probability given", ylabel="share that has the finding")
+    ax.legend(loc="upper left")
+    return ax
+
+
+def shift_heatmap(ax: Axes, table: pd.DataFrame, measure: str, title: str = "") -> Axes:
+    """Macro AUROC on every kind of page: layouts in columns, ageing and severity in rows, in the order of the table.
+
+    Args:
+        table: columns layout, ageing, severity and the measure, as `evaluation.shift_grid` returns it.
+        measure: the column to show.
+    """
+    look = np.where(table["severity"] > 0, table["ageing"] + " " + table["severity"].astype(str), table["ageing"])
+    cells = table.assign(look=look).pivot(index="look", columns="layout", values=measure)
+    cells = cells.loc[list(dict.fromkeys(look)), list(dict.fromkeys(table["layout"]))]
+    sns.heatmap(cells, ax=ax, vmin=0.5, vmax=1.0, cmap="viridis", annot=True, fmt=".2f", cbar=False)
+    ax.set(xlabel="", ylabel="", title=title)
+    ax.tick_params(axis="both", length=0, rotation=0)
+    return ax
+
+
 def embedding_map(ax: Axes, points: np.ndarray, labels: Sequence[str]) -> Axes:
     """Embeddings in two dimensions, one colour per label.
 

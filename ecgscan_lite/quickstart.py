@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ecgscan_lite.assessment import Plan, assess, describe_run, read_seen_patients
+from ecgscan_lite.assessment import Plan, assess
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.datasets import SPLITS, open_dataset
+from ecgscan_lite.evaluate import describe_run, read_seen_patients
 from ecgscan_lite.model import EMBEDDED_WEIGHTS, load
 from ecgscan_lite.pretraining import pretrain
 from ecgscan_lite.reporting import REPORT_FILE, RESULTS_FILE, write_report

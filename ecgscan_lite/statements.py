@@ -1,17 +1,17 @@
 """The vocabulary of findings: the 71 SCP-ECG statements of PTB-XL, their classes, names, prompts and other codes.
 
+Findings of other data sets that no SCP statement means have codes of their own here (`OTHER_FINDINGS`).
+
 Codes, kinds and classes are those of `scp_statements.csv` of PTB-XL 1.0.3 (Wagner et al., Scientific Data 7:154, 2020);
 names are written out in full, since a text encoder knows little of abbreviations. SNOMED CT codes and abbreviations are
 those of the PhysioNet/CinC Challenges 2020 and 2021 (Reyna et al., Computing in Cardiology, 2021) and of CPSC2018
-(Liu et al., J. Med. Imaging Health Inform. 8:1368, 2018); only those that mean the same as an SCP statement are mapped.
+(Liu et al., J. Med. Imaging Health Inform. 8:1368, 2018); only those that mean the same as a finding here are mapped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-TASKS: tuple[str, ...] = ("super", "sub", "form", "rhythm", "all")
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,26 @@ ISCA      | anterior or lateral myocardial ischemia | ST-T changes suggesting an
 ISCI      | inferior myocardial ischemia | ST-T changes suggesting inferior ischemia.
 """
 
+#: Diagnoses of Georgia and Chapman-Shaoxing-Ningbo that no SCP statement means: SNOMED CT code, code, name, prompt.
+_OTHER = """
+39732003  | LAD    | left axis deviation | Left axis deviation.
+47665007  | RAD    | right axis deviation | Right axis deviation.
+428750005 | NSSTTA | non-specific ST segment and T wave abnormality | Non-specific ST and T wave changes.
+164930006 | STINT  | abnormal ST interval | Abnormal ST interval.
+713422000 | ATACH  | atrial tachycardia | Atrial tachycardia.
+11157007  | VBIG   | ventricular bigeminy | Ventricular bigeminy, every second beat is a premature ventricular one.
+54016002  | 2AVB1  | second degree atrioventricular block, Mobitz type I | Second degree AV block of type Wenckebach.
+233917008 | AVB    | atrioventricular block of unstated degree | AV block.
+251198002 | CR     | clockwise rotation of the heart | Clockwise rotation, poor R wave progression.
+251199005 | CCR    | counterclockwise rotation of the heart | Counterclockwise rotation, early R wave progression.
+75532003  | VESC   | ventricular escape beat | Ventricular escape beats.
+426995002 | JESC   | junctional escape beat | Junctional escape beats.
+164865005 | UMI    | myocardial infarction of unstated place | Myocardial infarction.
+164912004 | PWC    | P wave change | Abnormal P wave.
+428417006 | EREP   | early repolarization | Early repolarization of the ventricles.
+164937009 | UWAVE  | U wave | Prominent U wave.
+"""
+
 #: Form statements that PTB-XL counts as diagnostic too.
 _ALSO_FORM = {"NDT", "NST_", "DIG", "LNGQT"}
 
@@ -151,6 +171,7 @@ _ABBREVIATIONS = """
 Normal NORM  AF AFIB  I-AVB 1AVB  LBBB CLBBB  RBBB CRBBB  PAC PAC  PVC PVC  STD STD_  STE STE_
 IAVB 1AVB  AFL AFLT  CRBBB CRBBB  CLBBB CLBBB  IRBBB IRBBB  LAnFB LAFB  LQRSV LVOLT  NSIVCB IVCD  PR PACE  SVPB PAC
 VPB PVC  LPR LPR  LQT LNGQT  QAb QWAVE  SA SARRH  SB SBRAD  NSR SR  STach STACH  TAb TAB_  TInv INVT
+LAD LAD  RAD RAD
 """
 
 
@@ -188,63 +209,35 @@ SUBCLASSES: dict[str, Statement] = {
     s.subclass: _own_subclasses.get(s.subclass) or STATEMENTS[s.subclass] for s in STATEMENTS.values() if s.subclass
 }
 
-_BY_SNOMED = _pairs(_SNOMED)
+#: Findings of other data sets by code; they belong to no class of PTB-XL.
+OTHER_FINDINGS: dict[str, Statement] = {row[1]: Statement(*row[1:]) for row in _rows(_OTHER)}
+
+_BY_SNOMED = _pairs(_SNOMED) | {row[0]: row[1] for row in _rows(_OTHER)}
 _BY_ABBREVIATION = {key.casefold(): code for key, code in _pairs(_ABBREVIATIONS).items()}
 
-#: The nine classes of CPSC2018, and all statements that a SNOMED CT code is mapped to.
+#: The nine classes of CPSC2018, and all findings that a SNOMED CT code is mapped to.
 CPSC2018_STATEMENTS: tuple[str, ...] = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC", "STD_", "STE_")
-SNOMED_STATEMENTS: tuple[str, ...] = tuple(code for code in STATEMENTS if code in _BY_SNOMED.values())
+SNOMED_STATEMENTS: tuple[str, ...] = tuple(
+    code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in _BY_SNOMED.values()
+)
 
 
 def prompt(code_or_text: str, task: str = "all") -> str:
     """The written-out sentence of a code; a text that is no code is returned as it is.
 
     Args:
-        code_or_text: a statement, superclass or subclass, or any text.
-        task: one of `TASKS`; for "sub" and "super" the class comes first where a code names both (AMI, IMI, NORM).
+        code_or_text: a statement, superclass, subclass or other finding, or any text.
+        task: one of `tasks.TASKS`; for "sub" and "super" the class comes first where a code names both (AMI, NORM).
     """
     first = {"sub": SUBCLASSES, "super": SUPERCLASSES}.get(task, STATEMENTS)
-    for vocabulary in (first, STATEMENTS, SUPERCLASSES, SUBCLASSES):
+    for vocabulary in (first, STATEMENTS, SUPERCLASSES, SUBCLASSES, OTHER_FINDINGS):
         if code_or_text in vocabulary:
             return vocabulary[code_or_text].prompt
     return code_or_text
 
 
-def task_names(task: str) -> tuple[str, ...]:
-    """The classes of a task, in the order of the vocabulary: 5 super, 23 sub, 19 form, 12 rhythm, 71 in all.
-
-    Raises:
-        ValueError: no such task.
-    """
-    if task not in TASKS:
-        raise ValueError(f"no task {task!r}: choose one of {', '.join(TASKS)}")
-    if task == "super":
-        return tuple(SUPERCLASSES)
-    if task == "sub":
-        return tuple(SUBCLASSES)
-    return tuple(code for code, statement in STATEMENTS.items() if task in ("all", *statement.kinds))
-
-
-def aggregate(statements: Iterable[str], task: str) -> set[str]:
-    """Classes of a task that the statements of one record belong to.
-
-    As in the PTB-XL benchmark (Strodthoff et al., IEEE JBHI 25:1519, 2021) a statement counts whatever its likelihood:
-    0 means that the likelihood is not known. Codes that are no SCP statement belong to no class.
-
-    Raises:
-        ValueError: no such task.
-    """
-    names = task_names(task)
-    known = [STATEMENTS[code] for code in statements if code in STATEMENTS]
-    if task == "super":
-        return {statement.superclass for statement in known if statement.superclass}
-    if task == "sub":
-        return {statement.subclass for statement in known if statement.subclass}
-    return {statement.code for statement in known}.intersection(names)
-
-
 def from_snomed(code: str | int) -> str | None:
-    """SCP code with the meaning of a SNOMED CT code, or None where there is none.
+    """Code of the statement, or other finding, with the meaning of a SNOMED CT code; None where there is none.
 
     As the Challenge scores them, complete and unspecified bundle branch blocks are one diagnosis, and so are
     premature atrial and supraventricular beats, and premature ventricular beats under their three codes.
@@ -253,7 +246,7 @@ def from_snomed(code: str | int) -> str | None:
 
 
 def from_abbreviation(text: str) -> str | None:
-    """SCP code with the meaning of an abbreviation of CPSC2018 or the CinC Challenges, or None where there is none."""
+    """Code of the finding with the meaning of an abbreviation of CPSC2018 or the CinC Challenges; None without one."""
     return _BY_ABBREVIATION.get(text.strip().casefold())
 
 

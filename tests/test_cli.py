@@ -227,10 +227,17 @@ def test_pretrain_refuses_bad_settings(ecgscan: Callable, tmp_path: Path) -> Non
 
 def test_evaluate_refuses_bad_runs_and_data(ecgscan: Callable, tmp_path: Path, weights: Path) -> None:
     ecgscan("prepare", "synthetic", "--out", tmp_path / "corpus", "--limit", 40, "--jobs", 1)
+    splits = tmp_path / "splits.csv"
+    splits.write_text("record_id,split\nnobody,test\n")
     for run, data, *options in (
         (weights, tmp_path), (weights, tmp_path / "absent"), (tmp_path / "absent", tmp_path / "corpus"),
         (weights, tmp_path / "corpus", "--layout", "5x5"), (weights, tmp_path / "corpus", "--task", "unknown"),
-        (weights, tmp_path / "corpus", "--task", "super"),
+        (weights, tmp_path / "corpus", "--task", "super"), (weights, tmp_path / "corpus", "--task", "csn"),
+        (weights, tmp_path / "corpus", "--splits", tmp_path / "absent.csv"),
+        (weights, tmp_path / "corpus", "--splits", splits), (weights, tmp_path / "corpus", "--trained-on", tmp_path),
+        (weights, tmp_path / "corpus", "--shift", "--shift-layout", "5x5"),
+        (weights, tmp_path / "corpus", "--shift", "--shift-ageing", "photo:9"),
+        (weights, tmp_path / "corpus", "--shift", "--shift-ageing", "photo:x"),
     ):  # fmt: skip
         result = ecgscan("evaluate", run, "--data", data, "--out", tmp_path / "out", *options)
         assert _is_one_line_refusal(result), (run, data, options, result)
@@ -249,8 +256,9 @@ def test_prepare_pretrain_evaluate_on_real_records(ecgscan: Callable, tmp_path: 
     (tmp_path / "settings.toml").write_text(settings.to_toml())
     assert ecgscan("pretrain", tmp_path / "settings.toml")[0] == 0
     code, printed, _ = ecgscan(
-        "evaluate", run, "--data", corpus, "--task", "super", "--out", out, "--unconstrained", run
-    )
+        "evaluate", run, "--data", corpus, "--task", "super", "--out", out, "--unconstrained", run,
+        "--shift", "--shift-layout", "3x4+1", "--shift-ageing", "photo:3", "--trained-on", corpus,
+    )  # fmt: skip
     assert code == 0 and "linear probe" in printed
     results = json.loads((out / "results.json").read_text())
     assert set(results["image"]["linear_probe"]["statements"]) <= {"NORM", "MI", "STTC", "CD", "HYP"}
@@ -258,6 +266,19 @@ def test_prepare_pretrain_evaluate_on_real_records(ecgscan: Callable, tmp_path: 
     assert 0 < results["paired_test"]["p_value"] <= 1 and results["run"]["seed"] == 0
     assert results["paired_test"]["n_records"] < 400, "records of patients that pretraining saw take no part"
     assert (out / "report.html").stat().st_size > 50_000
+    assert [cell["ageing"] for cell in results["shift"]] == ["none", "photo"]
+    clean = results["shift"][0]
+    assert clean["zero_shot"] == pytest.approx(results["image"]["zero_shot"]["macro_auroc"], abs=1e-6)
+    for probe in ("clean_to_worn", "worn_to_clean", "worn_to_worn"):
+        assert clean[probe] == pytest.approx(results["image"]["linear_probe"]["macro_auroc"], abs=1e-6)
+    assert len(list((out / "shift").iterdir())) == len(pd.read_csv(out / "shift.csv")) == 2
+    assert set(results["label_fractions"]["image"]) == {"0.01", "0.1", "1"}
+    assert results["label_fractions"]["image"]["0.01"]["seeds"] == 3
+    assert results["shared_statements"]["source"] == "ptbxl"
+    assert results["reconstruction"]["heart_rate_n"] > 0 and results["reconstruction"]["qrs_error_mv"] > 0
+    table = pd.read_csv(out / "statements.csv")
+    few = table[table["n_positive"].between(1, 9)]
+    assert len(few) and few["note"].str.contains("fewer than 10 positives, not in the mean").all()
 
 
 def test_quickstart_gives_the_same_table_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

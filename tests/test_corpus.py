@@ -22,7 +22,7 @@ from ecgscan_lite import preparation
 from ecgscan_lite.corpus import COLUMNS, Corpus, CorpusError, encode, prepare
 from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.records import ECGRecord, resample
-from ecgscan_lite.statements import TASKS, aggregate, task_names
+from ecgscan_lite.tasks import TASKS, aggregate, task_names
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "val", "test")

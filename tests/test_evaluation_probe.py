@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import ecgscan_lite as es
-from ecgscan_lite.evaluation import Split, cross_validated_probe, linear_probe, patient_folds
+from ecgscan_lite.evaluation import Split, cross_validated_probe, fit_probe, linear_probe, patient_folds
 
 CLASSES = ("NORM", "AFIB", "CLBBB")
 
@@ -68,6 +68,7 @@ def test_scaling_and_class_weight_are_chosen_on_validation_too(rng: np.random.Ge
         *splits, grid=(1e-3, 1e-1), scalings=("standard", "none"), class_weights=(None, "balanced"), bootstrap=0
     )
     assert len(result.validation) == 8
+    assert set(result.validation["class_weight"]) == {None, "balanced"}, "None must not turn into NaN on the way"
     assert tuple(result.validation.loc[0, ["scaling", "class_weight", "c"]]) == tuple(result.recipe)
     assert result.validation["macro_auroc"].is_monotonic_decreasing
     with pytest.raises(ValueError, match="standard"):
@@ -104,6 +105,66 @@ def test_classes_that_cannot_be_judged_or_learned_are_said_to_be_so(rng: np.rand
     assert np.isnan(result.table.loc["CLBBB", "auroc"]) and "not judged" in result.table.loc["CLBBB", "note"]
     assert result.macro_auroc == pytest.approx((result.table.loc["NORM", "auroc"] + 0.5) / 2)
     assert result.as_dict()["statements"]["NORM"]["n_positive"] == y_test[:, 0].sum()
+
+
+def test_a_fitted_probe_is_judged_on_several_test_splits(rng: np.random.Generator) -> None:
+    train, val, test = _splits(rng)
+    other = (test[0] * 2, test[1])
+    probe = fit_probe(train, val, classes=CLASSES)
+    for split in (test, other):
+        result, expected = (
+            probe.judge(split, bootstrap=30),
+            linear_probe(train, val, split, classes=CLASSES, bootstrap=30),
+        )
+        pd.testing.assert_frame_equal(result.table, expected.table)
+        assert (result.macro_auroc, result.interval, result.recipe) == (
+            expected.macro_auroc, expected.interval, expected.recipe,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="columns of test are those of train in another order"):
+        probe.judge((test[0], pd.DataFrame(test[1], columns=CLASSES[::-1])))
+    patients = [np.arange(len(part[0])) + 1000 * number for number, part in enumerate((train, val, test))]
+    probe = fit_probe((*train, patients[0]), (*val, patients[1]))
+    with pytest.raises(ValueError, match="1 patients of split 2 are in split 1"):
+        probe.judge((*test, [1005, *patients[2][1:]]))
+
+
+def test_probabilities_are_those_of_scikit_learn_and_judged_for_calibration(rng: np.random.Generator) -> None:
+    (x, y), _, (x_test, y_test) = splits = _splits(rng, n=2000)
+    result = linear_probe(*splits, classes=CLASSES, grid=(1.0,), bootstrap=0)
+    for column, name in enumerate(CLASSES):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, tol=1e-8)).fit(x.astype(float), y[:, column])
+        probabilities = model.predict_proba(x_test)[:, 1]
+        expected = brier_score_loss(y_test[:, column], probabilities)
+        assert result.calibration.table.loc[name, "brier"] == pytest.approx(expected, abs=1e-4)
+    assert result.as_dict()["calibration"]["brier"] == pytest.approx(result.calibration.table["brier"].mean())
+    assert result.calibration.ece < 0.1
+
+
+def test_balanced_class_weights_leave_the_probabilities_calibrated(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((3000, 6))
+    y = x @ rng.standard_normal((6, 2)) + rng.logistic(size=(3000, 2)) > 3.5  # fewer than one in five
+    parts = [(x[rows], y[rows]) for rows in np.split(np.arange(3000), [1500, 2000])]
+    plain, balanced = (linear_probe(*parts, grid=(1.0,), class_weights=(w,), bootstrap=0) for w in (None, "balanced"))
+    uncorrected = LogisticRegression(class_weight="balanced").fit(parts[0][0], parts[0][1][:, 0])
+    high = uncorrected.predict_proba(parts[2][0])[:, 1].mean()
+    assert high > 1.5 * parts[2][1][:, 0].mean(), "what the correction is for"
+    assert balanced.calibration.ece < plain.calibration.ece + 0.02
+    assert balanced.macro_auroc == pytest.approx(plain.macro_auroc, abs=0.01)
+
+
+def test_rare_classes_stay_in_the_table_and_out_of_the_means(rng: np.random.Generator) -> None:
+    train, val, (x_test, y_test) = _splits(rng)
+    y_test = y_test.copy()
+    y_test[np.flatnonzero(y_test[:, 1])[4:], 1] = False
+    result = linear_probe(train, val, (x_test, y_test), classes=CLASSES, bootstrap=50, least_positives=10)
+    assert result.table.loc["AFIB", "note"] == "fewer than 10 positives, not in the mean"
+    assert np.isfinite(result.table.loc["AFIB", "auroc"]) and result.table.loc["AFIB", "n_positive"] == 4
+    assert result.macro_auroc == pytest.approx(result.table.loc[["NORM", "CLBBB"], "auroc"].mean())
+    kept = linear_probe(train, val, (x_test, y_test), classes=CLASSES, bootstrap=0)
+    others = es.evaluation.judge(kept.scores[:, [0, 2]], y_test[:, [0, 2]], bootstrap=50)
+    assert result.interval == others.interval
+    with pytest.raises(ValueError, match="200 positives"):
+        linear_probe(train, val, (x_test, y_test), bootstrap=0, least_positives=200)
 
 
 def test_constant_and_bad_embeddings(rng: np.random.Generator) -> None:
@@ -165,7 +226,7 @@ def test_the_penalty_is_chosen_on_patients_that_the_probe_did_not_see(monkeypatc
         seen.append([set(part.ravel().tolist()) for part in (x[~is_val], x[is_val], x_test)])
         return np.zeros((len(x_test), y.shape[1]))
 
-    monkeypatch.setattr(modules["ecgscan_lite.evaluation.probe"], "_chosen_scores", record_parts)
+    monkeypatch.setattr(modules["ecgscan_lite.evaluation.cross_validation"], "_chosen_scores", record_parts)
     cross_validated_probe({"identity": patients[:, None]}, rng.random((240, 2)) < 0.5, patients, bootstrap=0)
     assert len(seen) == 5
     for train, val, test in seen:

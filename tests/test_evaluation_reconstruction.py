@@ -93,6 +93,26 @@ def test_not_answering_is_not_rewarded(signals: tuple[np.ndarray, np.ndarray, np
     )
 
 
+def test_noise_ratio_is_that_of_the_challenge(signals: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    """PhysioNet Challenge 2024: missing output is 0; 10 log10 of the sum of squares of the label over that of the
+    noise, for every record and channel; then the mean over all of them, infinities included."""
+    predicted, target, _ = signals
+    predicted[2, 4, 50:90] = np.nan
+    ratios = []
+    for record in range(len(target)):
+        for lead in range(12):
+            signal_power = noise_power = 0.0
+            for label, output in zip(target[record, lead].tolist(), predicted[record, lead].tolist(), strict=True):
+                output = 0.0 if output != output else output
+                signal_power += label * label
+                noise_power += (output - label) * (output - label)
+            ratios.append(10 * np.log10(signal_power / noise_power))
+    table = es.evaluation.reconstruction(predicted, target).table
+    assert table.loc[("all", "mean"), "snr_db"] == pytest.approx(np.mean(ratios), rel=1e-9)
+    np.testing.assert_allclose(table.loc["all", "snr_db"].iloc[:12], np.reshape(ratios, (-1, 12)).mean(axis=0))
+    assert es.evaluation.reconstruction(target, target).table.loc[("all", "mean"), "snr_db"] == np.inf
+
+
 def test_chunks_make_no_difference(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     predicted, target = rng.standard_normal((2, 7, 12, 30))
     whole = es.evaluation.reconstruction(predicted, target)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, false_discovery_control, rankdata
+from scipy.stats import binom, bootstrap, false_discovery_control, mannwhitneyu, permutation_test, rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from ecgscan_lite.evaluation import statistics
 
@@ -38,6 +40,24 @@ def test_auroc_and_average_precision_equal_scikit_learn_with_ties(seed: int, n: 
             assert precisions[column] == pytest.approx(expected, abs=1e-12)
         else:
             assert np.isnan(areas[column]) and np.isnan(precisions[column])
+
+
+@given(st.integers(0, 10_000), st.integers(4, 120), st.integers(2, 30))
+@settings(max_examples=30, deadline=None)
+def test_areas_equal_torchmetrics_and_scipy_with_ties_and_single_class_columns(seed: int, n: int, levels: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.random((n, 4)) < 0.3
+    labels[:, 2], labels[:, 3] = True, False
+    scores = rng.integers(0, levels, (n, 4)) / levels
+    areas, precisions = statistics.auroc(labels, scores), statistics.auprc(labels, scores)
+    assert np.isnan(areas[2:]).all() and np.isnan(precisions[2:]).all()
+    for column in np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0)):
+        given_, truth = torch.from_numpy(scores[:, column].copy()), torch.from_numpy(labels[:, column].copy()).long()
+        assert areas[column] == pytest.approx(binary_auroc(given_, truth).item(), abs=1e-6)
+        assert precisions[column] == pytest.approx(binary_average_precision(given_, truth).item(), abs=1e-6)
+        positive, negative = scores[labels[:, column], column], scores[~labels[:, column], column]
+        u = mannwhitneyu(positive, negative).statistic
+        assert areas[column] == pytest.approx(u / len(positive) / len(negative), abs=1e-12)
 
 
 def test_one_dimensional_input_gives_a_number() -> None:
@@ -107,6 +127,38 @@ def test_bootstrap_interval_covers_the_true_area() -> None:
         (low, high), _ = statistics.bootstrap_interval(labels, labels + rng.standard_normal((200, 1)), n=200)
         covered += low <= truth <= high
     assert 0.89 <= covered / repeats <= 0.99
+
+
+def test_bootstrap_interval_equals_scipys_percentile_interval(rng: np.random.Generator) -> None:
+    labels = rng.random(80) < 0.4
+    scores = np.round(labels + rng.standard_normal(80), 1)
+    expected = bootstrap(
+        (labels, scores), lambda y, s: statistics.auroc(y, s), paired=True, vectorized=False, n_resamples=4000,
+        method="percentile", rng=1,
+    ).confidence_interval  # fmt: skip
+    found, _ = statistics.bootstrap_interval(labels[:, None], scores[:, None], n=4000)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_an_interval_may_be_of_some_of_the_classes(rng: np.random.Generator) -> None:
+    labels, scores, _, patients = _simulated(rng, n_classes=3)
+    counted = np.array([True, False, True])
+    macro, bounds = statistics.bootstrap_interval(labels, scores, patients, n=50, counted=counted)
+    alone, _ = statistics.bootstrap_interval(labels[:, counted], scores[:, counted], patients, n=50)
+    assert macro == alone and np.isfinite(bounds).all()
+
+
+def test_paired_test_equals_scipys_exact_permutation_test(rng: np.random.Generator) -> None:
+    labels = np.array([True, False] * 6)
+    a, b = np.round(labels + rng.standard_normal((2, 12)) * [[0.6], [1.5]], 1)
+    ranks = rankdata(a), rankdata(b)
+    exact = permutation_test(
+        ranks, lambda x, y: statistics.auroc(labels, x) - statistics.auroc(labels, y), permutation_type="samples",
+        vectorized=False, n_resamples=np.inf,
+    )  # fmt: skip
+    found = statistics.paired_test(labels[:, None], a[:, None], b[:, None], n=20_000)
+    assert found["difference"] == pytest.approx(exact.statistic)
+    assert found["p_value"] == pytest.approx(exact.pvalue, abs=0.015)
 
 
 def test_records_of_one_patient_widen_the_interval() -> None:

@@ -99,3 +99,21 @@ def test_embedding_map_colours_by_label(ax: Axes, rng: np.random.Generator) -> N
     plotting.embedding_map(ax, points, labels)
     for scatter, name in zip(ax.collections, ("a", "b"), strict=True):
         np.testing.assert_array_equal(scatter.get_offsets(), points[labels == name])
+
+
+def test_reliability_is_drawn_beside_the_diagonal(ax: Axes) -> None:
+    table = pd.DataFrame({"probability": [0.1, 0.6], "frequency": [0.2, 0.5], "n": [10, 10]})
+    plotting.reliability_curves(ax, {"image": table, "other": table})
+    diagonal, image, _ = ax.get_lines()
+    np.testing.assert_array_equal(diagonal.get_xydata(), [[0, 0], [1, 1]])
+    np.testing.assert_array_equal(image.get_xydata(), [[0.1, 0.2], [0.6, 0.5]])
+    assert image.get_color() == plotting.COLOURS["image"]
+
+
+def test_shift_map_has_a_cell_for_every_kind_of_page_in_the_order_of_the_table(ax: Axes) -> None:
+    rows = [("6x2", "none", 0), ("6x2", "photo", 3), ("12x1", "none", 0), ("12x1", "photo", 3)]
+    table = pd.DataFrame(rows, columns=["layout", "ageing", "severity"]).assign(zero_shot=[0.91, 0.82, 0.73, np.nan])
+    plotting.shift_heatmap(ax, table, "zero_shot", "title")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["6x2", "12x1"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["none", "photo 3"]
+    assert [text.get_text() for text in ax.texts] == ["0.91", "0.73", "0.82"]

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from ecgscan_lite import reporting
-from ecgscan_lite.evaluation import reconstruction, zero_shot
+from ecgscan_lite.evaluation import calibration, reconstruction, zero_shot
 from ecgscan_lite.plotting import new_figure
+from ecgscan_lite.statements import SUPERCLASSES
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\""
 
@@ -92,7 +93,56 @@ def test_the_same_results_are_the_same_bytes_and_nothing_else_is_left(tmp_path: 
         path = reporting.write_report(tmp_path, {key: results[key] for key in order}, [_picture()], "Title")
         written.append((path.read_bytes(), (tmp_path / "results.json").read_bytes()))
     assert written[0] == written[1]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "results.json"]
+    names = ["figure-1.png", "report.html", "results.json", "statements.csv"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    reporting.write_report(tmp_path, results, [], "Title")
+    assert sorted(file.name for file in tmp_path.iterdir()) == names[1:], "no figure of an earlier report is left"
+
+
+def test_csv_has_every_figure_of_every_statement(tmp_path: Path, results: dict[str, Any]) -> None:
+    calibrated = {"ece": 0.1, "brier": 0.2, "statements": {"LVH": {"ece": 0.125, "brier": 0.25, "n_positive": 3}}}
+    results["image"]["linear_probe"] = {**results["image"]["linear_probe"], "calibration": calibrated}
+    reporting.write_report(tmp_path, results, [], "Title")
+    table = pd.read_csv(tmp_path / "statements.csv", keep_default_na=False).set_index(
+        ["model", "protocol", "statement"]
+    )
+    assert len(table) == 3 * 2 * 3 and HOSTILE in table.index.get_level_values("statement")
+    row, source = table.loc[("image", "linear_probe", "LVH")], results["image"]["linear_probe"]["statements"]["LVH"]
+    assert float(row["auroc"]) == pytest.approx(source["auroc"]) and float(row["auprc"]) == pytest.approx(
+        source["auprc"]
+    )
+    assert [float(row["low"]), float(row["high"])] == pytest.approx(source["interval"])
+    assert (int(row["n_positive"]), int(row["n"])) == (source["n_positive"], 100)
+    assert (float(row["ece"]), float(row["brier"])) == (0.125, 0.25)
+    assert row["name"] == "left ventricular hypertrophy"
+    assert table.loc[("image", "zero_shot", "AFIB"), "note"] == HOSTILE
+
+
+def test_page_shows_the_other_sections(tmp_path: Path, results: dict[str, Any], rng: np.random.Generator) -> None:
+    probabilities, labels = rng.random((60, 2)), pd.DataFrame(rng.random((60, 2)) < 0.5, columns=["AFIB", "LVH"])
+    results["image"]["linear_probe"] = {
+        **results["image"]["linear_probe"], "calibration": calibration(probabilities, labels).as_dict(),
+    }  # fmt: skip
+    part = {"n_records": 12, "seeds": 3, "macro_auroc": 0.7, "sd": 0.02, "lowest": 0.68, "highest": 0.72}
+    whole = {"n_records": 1200, "seeds": 1, "macro_auroc": 0.8, "sd": np.nan, "lowest": 0.8, "highest": 0.8}
+    results["label_fractions"] = {"image": {"1": whole, "0.01": part}, "random": {"1": whole, "0.01": part}}
+    measures = ("zero_shot", "clean_to_worn", "worn_to_clean", "worn_to_worn", "zero_shot_loss", "probe_loss")
+    cell = {f"{name}{end}": 0.75 for name in measures for end in ("", "_low", "_high")}
+    results["shift"] = [
+        {"layout": "3x4+1", "ageing": "none", "severity": 0, "n": 60, **cell},
+        {"layout": "6x2", "ageing": HOSTILE, "severity": 3, "n": 60, **cell, "zero_shot_low": np.nan},
+    ]
+    results["shared_statements"] = {**results["image"]["zero_shot"], "source": HOSTILE}
+    page = _Page(reporting.write_report(tmp_path, results, [], "Title").read_text(encoding="utf-8"))
+    rows = {row[0]: row[1:] for row in reversed(page.rows)}
+    assert rows["1%"] == ["12", "3", "0.700 ± 0.020\n[0.680, 0.720]", "0.700 ± 0.020\n[0.680, 0.720]"]
+    assert rows["100%"] == ["1200", "1", "0.800", "0.800"]
+    assert rows["3x4+1, none"][:2] == ["0.750\n[0.750, 0.750]", "+0.750\n[+0.750, +0.750]"]
+    assert rows[f"6x2, {HOSTILE}, severity 3"][0] == "0.750"
+    assert "From data set to data set" in page.text and f"shared with {HOSTILE}" in page.text
+    captions = page.text.count("bins of equally many records")
+    assert captions == 1
+    assert len(pd.read_csv(tmp_path / "shift.csv")) == 2
 
 
 def test_a_failed_report_leaves_the_old_one_whole(tmp_path: Path, results: dict[str, Any]) -> None:
@@ -160,6 +210,6 @@ def test_statement_table_gives_back_what_was_judged(results: dict[str, Any]) -> 
     assert list(table.loc["LVH"]) == [source["auroc"], *source["interval"], source["n_positive"]]
     assert reporting.statement_names(["AFIB", "MI", "nobody knows"]) == {
         "AFIB": "atrial fibrillation",
-        "MI": reporting.SUPERCLASSES["MI"].name,
+        "MI": SUPERCLASSES["MI"].name,
         "nobody knows": "nobody knows",
     }

@@ -31,13 +31,13 @@ class CinC:
 
     There are no official folds. A record's split follows from its name alone, by the SHA-256 of the name modulo 10:
     0-7 train, 8 validation, 9 test; no patient identifiers are published, so each record counts as a patient.
-    Diagnoses without an SCP code of the same meaning are left out. CPSC2018's class "Normal", which the Challenges
+    Diagnoses that the vocabulary has no code for are left out. CPSC2018's class "Normal", which the Challenges
     write as sinus rhythm, is NORM.
 
     Attributes:
         folds: 0 for all, since there are none. Shape: (N,).
         record_ids: name of each record.
-        statement_names: SCP codes that the collection's diagnoses can be mapped to.
+        statement_names: codes that the collection's diagnoses can be mapped to.
 
     Args:
         root: the folder of the records, or the one above it.

@@ -6,18 +6,14 @@ and every figure can be had with a bootstrap interval over patients.
 
 from __future__ import annotations
 
+from ecgscan_lite.evaluation.calibration import CalibrationResult, calibration
 from ecgscan_lite.evaluation.classification import ClassificationResult, judge
-from ecgscan_lite.evaluation.probe import (
-    CrossValidatedProbe,
-    ProbeResult,
-    Recipe,
-    Split,
-    cross_validated_probe,
-    linear_probe,
-    patient_folds,
-)
+from ecgscan_lite.evaluation.cross_validation import CrossValidatedProbe, cross_validated_probe, patient_folds
+from ecgscan_lite.evaluation.label_efficiency import LabelEfficiency, draw_subset, label_efficiency
+from ecgscan_lite.evaluation.probe import Probe, ProbeResult, Recipe, Split, fit_probe, linear_probe
 from ecgscan_lite.evaluation.reconstruction import ReconstructionResult, reconstruction
 from ecgscan_lite.evaluation.retrieval import retrieval
+from ecgscan_lite.evaluation.robustness import Condition, Questions, Seen, conditions, shared_zero_shot, shift_grid
 from ecgscan_lite.evaluation.statistics import (
     auprc,
     auroc,
@@ -28,28 +24,44 @@ from ecgscan_lite.evaluation.statistics import (
     macro,
     paired_test,
 )
+from ecgscan_lite.evaluation.waveforms import WaveformResult, waveforms
 from ecgscan_lite.evaluation.zero_shot import zero_shot
 
 __all__ = [
+    "CalibrationResult",
     "ClassificationResult",
+    "Condition",
     "CrossValidatedProbe",
+    "LabelEfficiency",
+    "Probe",
     "ProbeResult",
+    "Questions",
     "Recipe",
     "ReconstructionResult",
+    "Seen",
     "Split",
+    "WaveformResult",
     "auprc",
     "auroc",
     "bootstrap_auroc",
     "bootstrap_interval",
+    "calibration",
     "check_disjoint",
+    "conditions",
     "cross_validated_probe",
+    "draw_subset",
+    "fit_probe",
     "holm",
     "judge",
+    "label_efficiency",
     "linear_probe",
     "macro",
     "paired_test",
     "patient_folds",
     "reconstruction",
     "retrieval",
+    "shared_zero_shot",
+    "shift_grid",
+    "waveforms",
     "zero_shot",
 ]

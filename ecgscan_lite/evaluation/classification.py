@@ -21,8 +21,8 @@ class ClassificationResult:
 
     Attributes:
         table: one row per class: auroc, auprc, n_positive, n, low and high (95 % interval of the AUROC), note.
-        macro_auroc: mean over the classes that have an AUROC.
-        macro_auprc: mean over the classes that have an average precision.
+        macro_auroc: mean over the classes that are counted: those with an AUROC, and as many positives as is asked.
+        macro_auprc: mean of the average precision over the same classes.
         interval: 95 % bootstrap interval of the macro AUROC over patients.
     """
 
@@ -58,6 +58,7 @@ def judge(
     patients: Sequence | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
+    least_positives: int = 1,
 ) -> ClassificationResult:
     """AUROC and average precision of every class, their counts, intervals and macro means.
 
@@ -69,22 +70,25 @@ def judge(
         classes: names of the columns of plain arrays.
         patients: the patient of each record, resampled as a whole. Shape: (N,).
         bootstrap: number of resamples; 0 leaves the intervals NaN.
+        least_positives: classes with fewer positives, or fewer negatives, stay in the table and out of the macro.
 
     Raises:
-        ValueError: the classes of scores and labels differ in name or in order, or no class has both values.
+        ValueError: the classes of scores and labels differ in name or in order, or no class has that many of both.
     """
     labels, names = named_labels(labels, classes)
     if isinstance(scores, pd.DataFrame):
         require_same_classes({"labels": names, "scores": tuple(map(str, scores.columns))})
         scores = scores.to_numpy()
     values = np.atleast_1d(auroc(labels, scores))
-    if np.isnan(values).all():
-        raise ValueError("no class has both positives and negatives among the records to judge")
+    n_positive = labels.sum(axis=0)
+    counted = np.minimum(n_positive, len(labels) - n_positive) >= max(1, least_positives)
+    if not counted.any():
+        least = "both positives and" if least_positives <= 1 else f"{least_positives} positives and as many"
+        raise ValueError(f"no class has {least} negatives among the records to judge")
     interval, bounds = (np.nan, np.nan), np.full((len(names), 2), np.nan)
     if bootstrap:
-        interval, bounds = bootstrap_interval(labels, scores, patients, bootstrap, seed)
+        interval, bounds = bootstrap_interval(labels, scores, patients, bootstrap, seed, counted=counted)
     precision = np.atleast_1d(auprc(labels, scores))
-    n_positive = labels.sum(axis=0)
     table = pd.DataFrame(
         {
             "auroc": values,
@@ -93,11 +97,11 @@ def judge(
             "n": len(labels),
             "low": bounds[:, 0],
             "high": bounds[:, 1],
-            "note": [_note(int(count), len(labels)) for count in n_positive],
+            "note": [_note(int(count), len(labels), least_positives) for count in n_positive],
         },
         index=pd.Index(names, name="statement"),
     )
-    return ClassificationResult(table, macro(values), macro(precision), interval)
+    return ClassificationResult(table, macro(values[counted]), macro(precision[counted]), interval)
 
 
 def named_labels(
@@ -141,9 +145,11 @@ def require_same_classes(names: dict[str, tuple[str, ...]]) -> None:
         raise ValueError(f"{part} and {first} have different classes: {', '.join(different[:5]) or 'one is repeated'}")
 
 
-def _note(n_positive: int, n: int) -> str:
+def _note(n_positive: int, n: int, least_positives: int) -> str:
     if n_positive == 0:
         return "no positives: not judged"
     if n_positive == n:
         return "no negatives: not judged"
-    return f"fewer than {FEW_POSITIVES} positives" if n_positive < FEW_POSITIVES else ""
+    few = f"fewer than {FEW_POSITIVES} positives" if n_positive < FEW_POSITIVES else ""
+    left_out = "not in the mean" if min(n_positive, n - n_positive) < least_positives else ""
+    return ", ".join(filter(None, (few, left_out)))

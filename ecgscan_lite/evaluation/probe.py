@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
+from scipy.special import expit, logit
 
+from ecgscan_lite.evaluation.calibration import CalibrationResult, calibration
 from ecgscan_lite.evaluation.classification import ClassificationResult, judge, named_labels, require_same_classes
 from ecgscan_lite.evaluation.statistics import auroc, check_disjoint, macro
 
@@ -54,31 +55,65 @@ class ProbeResult(ClassificationResult):
         recipe: what was chosen on validation.
         validation: macro AUROC on validation of every recipe tried, best first.
         scores: log-odds of the test records. Shape: (N, C).
+        calibration: how far the probabilities are from the frequencies on the test split.
     """
 
     recipe: Recipe
     validation: pd.DataFrame
     scores: np.ndarray
+    calibration: CalibrationResult
 
     def as_dict(self) -> dict[str, Any]:
-        return {**super().as_dict(), "chosen": self.recipe._asdict()}
+        return {**super().as_dict(), "chosen": self.recipe._asdict(), "calibration": self.calibration.as_dict()}
 
 
 @dataclass(frozen=True)
-class CrossValidatedProbe:
-    """Out-of-fold scores of several embeddings of the same records, on the same folds.
+class Probe:
+    """A logistic regression per class, fitted on training records with the recipe that is best on validation.
 
     Attributes:
-        scores: per embedding, the rank of each record among those of its fold, in (0, 1). Shape: (N, C).
-        results: per embedding, the out-of-fold scores judged.
-        table: one row per embedding: macro_auroc, low, high, macro_auprc.
-        fold: the fold in which a record was held out. Shape: (N,).
+        classes: names of the classes.
+        weights, bias: log-odds are `embeddings @ weights + bias`. Shape: (D, C), (C,).
+        recipe: what was chosen on validation.
+        validation: macro AUROC on validation of every recipe tried, best first.
+        notes: of each class, why it could not be learned, or nothing.
+        patients: those of the training and the validation split, where they are known.
     """
 
-    scores: dict[str, np.ndarray]
-    results: dict[str, ClassificationResult]
-    table: pd.DataFrame
-    fold: np.ndarray
+    classes: tuple[str, ...]
+    weights: np.ndarray
+    bias: np.ndarray
+    recipe: Recipe
+    validation: pd.DataFrame
+    notes: tuple[str, ...]
+    patients: tuple[Sequence, Sequence] | None = None
+
+    def scores(self, embeddings: np.ndarray) -> np.ndarray:
+        """Log-odds of every class. Shape: (N, D) -> (N, C)."""
+        return log_odds(checked_embeddings(embeddings, len(embeddings), "test"), self.weights, self.bias)
+
+    def judge(
+        self, test: Split | tuple, *, bootstrap: int = 1000, seed: int = 0, least_positives: int = 1
+    ) -> ProbeResult:
+        """Judge the probe once on records that it has not seen; arguments and errors as `linear_probe`."""
+        test = Split(*test)
+        labels, names = named_labels(test.labels, None if isinstance(test.labels, pd.DataFrame) else self.classes)
+        require_same_classes({"train": self.classes, "test": names})
+        if self.patients is not None and test.patients is not None:
+            check_disjoint(*self.patients, test.patients)
+        scores = self.scores(checked_embeddings(test.embeddings, len(labels), "test"))
+        judged = judge(scores, labels, names, test.patients, bootstrap, seed, least_positives)
+        joined = ["; ".join(filter(None, pair)) for pair in zip(judged.table["note"], self.notes, strict=True)]
+        return ProbeResult(
+            judged.table.assign(note=joined),
+            judged.macro_auroc,
+            judged.macro_auprc,
+            judged.interval,
+            recipe=self.recipe,
+            validation=self.validation,
+            scores=scores,
+            calibration=calibration(expit(scores), labels, names, least_positives=least_positives),
+        )
 
 
 def linear_probe(
@@ -92,6 +127,7 @@ def linear_probe(
     class_weights: Sequence[str | None] = (None,),
     bootstrap: int = 1000,
     seed: int = 0,
+    least_positives: int = 1,
 ) -> ProbeResult:
     """Fit one logistic regression per class on `train`, choose its recipe on `val`, judge it once on `test`.
 
@@ -105,6 +141,7 @@ def linear_probe(
         grid: inverse strengths of the L2 penalty to try.
         scalings, class_weights: what else to try; see `Recipe`.
         bootstrap: resamples of the test patients for the intervals; 0 leaves them NaN.
+        least_positives: classes with fewer positives in `test` stay out of its means.
 
     Raises:
         ValueError: the splits name different classes, or the same in another order; a patient is in two splits; an
@@ -114,101 +151,44 @@ def linear_probe(
     labels, names = _aligned_labels(splits, classes)
     if all(split.patients is not None for split in splits.values()):
         check_disjoint(*(split.patients for split in splits.values()))
-    x = {name: _finite(split.embeddings, len(labels[name]), name) for name, split in splits.items()}
-    recipes = _recipes(grid, scalings, class_weights)
-    validation = _validate(x["train"], labels["train"], x["val"], labels["val"], recipes)
-    recipe = Recipe(*validation.loc[0, list(Recipe._fields)])
-    scores = _fit_and_score(x["train"], labels["train"], x["test"], [recipe])[recipe]
-    judged = judge(scores, labels["test"], names, splits["test"].patients, bootstrap, seed)
-    return ProbeResult(
-        _mark_untrained(judged.table, labels["train"]),
-        judged.macro_auroc,
-        judged.macro_auprc,
-        judged.interval,
-        recipe,
-        validation,
-        scores,
-    )
+    for name, split in splits.items():  # what is wrong with the test split is said before anything is fitted
+        checked_embeddings(split.embeddings, len(labels[name]), name)
+    probe = fit_probe(train, val, classes=names, grid=grid, scalings=scalings, class_weights=class_weights)
+    return probe.judge(test, bootstrap=bootstrap, seed=seed, least_positives=least_positives)
 
 
-def cross_validated_probe(
-    embeddings: Mapping[str, np.ndarray],
-    labels: np.ndarray | pd.DataFrame,
-    groups: Sequence,
+def fit_probe(
+    train: Split | tuple,
+    val: Split | tuple,
     *,
-    folds: int = 5,
     classes: Sequence[str] | None = None,
     grid: Sequence[float] = DEFAULT_GRID,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> CrossValidatedProbe:
-    """Probe several embeddings of the same records by patient-disjoint cross-validation, the basis of a paired test.
+    scalings: Sequence[str] = ("standard",),
+    class_weights: Sequence[str | None] = (None,),
+) -> Probe:
+    """Fit a probe that can be judged on several test splits; arguments and errors as `linear_probe`."""
+    splits = {"train": Split(*train), "val": Split(*val)}
+    labels, names = _aligned_labels(splits, classes)
+    known = all(split.patients is not None for split in splits.values())
+    patients = (splits["train"].patients, splits["val"].patients) if known else None
+    if patients:
+        check_disjoint(*patients)
+    x = {name: checked_embeddings(split.embeddings, len(labels[name]), name) for name, split in splits.items()}
+    tried = recipes(grid, scalings, class_weights)
+    validation = validate(x["train"], labels["train"], x["val"], labels["val"], tried)
+    recipe = best_recipe(validation)
+    weights, bias = fit_recipes(x["train"], labels["train"], [recipe])[recipe]
+    return Probe(names, weights, bias, recipe, validation, _untrained(labels["train"]), patients)
 
-    Inside each training fold the penalty is chosen on an inner split, disjoint by patient, and the probe refitted on
-    the whole training fold. Folds are fitted apart, so their log-odds have different offsets, and pooling them as they
-    are biases the AUROC (Forman & Scholz, SIGKDD Explorations 12:49, 2010): each fold's scores become ranks first.
 
-    Args:
-        embeddings: name -> Shape: (N, D), rows in one order for all.
-        labels: bool. Shape: (N, C).
-        groups: the patient of each record. Shape: (N,).
+def recipes(
+    grid: Sequence[float], scalings: Sequence[str] = ("standard",), class_weights: Sequence[str | None] = (None,)
+) -> list[Recipe]:
+    """All combinations, the simplest first.
 
     Raises:
-        ValueError: as `linear_probe`; fewer patients than folds.
+        ValueError: there is no such scaling or class weight, or a penalty is not above 0.
     """
-    labels, names = named_labels(labels, classes)
-    embeddings = {name: _finite(x, len(labels), name) for name, x in embeddings.items()}
-    groups = np.asarray(groups)
-    fold = patient_folds(labels, groups, folds, seed)
-    scores = {name: np.empty(labels.shape) for name in embeddings}
-    for number in range(folds):
-        held_out = fold == number
-        inner = patient_folds(labels[~held_out], groups[~held_out], folds, seed + 1 + number) == 0
-        for name, x in embeddings.items():
-            values = _chosen_scores(x[~held_out], labels[~held_out], inner, x[held_out], grid)
-            scores[name][held_out] = (rankdata(values, axis=0) - 0.5) / len(values)
-    results = {name: judge(values, labels, names, groups, bootstrap, seed) for name, values in scores.items()}
-    rows = {
-        name: {
-            "macro_auroc": result.macro_auroc,
-            "low": result.interval[0],
-            "high": result.interval[1],
-            "macro_auprc": result.macro_auprc,
-        }
-        for name, result in results.items()
-    }
-    return CrossValidatedProbe(scores, results, pd.DataFrame.from_dict(rows, orient="index"), fold)
-
-
-def patient_folds(labels: np.ndarray, groups: Sequence, folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Assign records to folds, all of a patient to one, with each class spread as evenly as that allows.
-
-    Patients with the rarest classes are placed first, each into the fold that keeps the counts of all classes, each
-    relative to its total, closest to even (after Sechidis et al., ECML PKDD 2011, for whole patients).
-
-    Returns:
-        The number of the fold of each record. Shape: (N,).
-    """
-    labels = np.asarray(labels, dtype=bool)
-    if len(groups) != len(labels):
-        raise ValueError(f"{len(groups)} patients for {len(labels)} records")
-    ids, group = np.unique(np.asarray(groups), return_inverse=True)
-    if not 2 <= folds <= len(ids):
-        raise ValueError(f"{len(ids)} patients can't be spread over {folds} folds")
-    columns = np.column_stack([labels, np.ones(len(labels))])  # the last one balances the number of records
-    counts = np.zeros((len(ids), columns.shape[1]))
-    np.add.at(counts, group.ravel(), columns)
-    shares = counts / np.maximum(counts.sum(axis=0), 1)
-    order = np.random.default_rng(seed).permutation(len(ids))
-    order = order[np.argsort(-shares[order].max(axis=1), kind="stable")]
-    filled, fold_of_group = np.zeros((folds, columns.shape[1])), np.empty(len(ids), dtype=np.int64)
-    for member in order:
-        fold_of_group[member] = chosen = np.argmin(filled @ shares[member])
-        filled[chosen] += shares[member]
-    return fold_of_group[group.ravel()]
-
-
-def _recipes(grid: Sequence[float], scalings: Sequence[str], class_weights: Sequence[str | None]) -> list[Recipe]:
     if set(scalings) - {"standard", "none"} or set(class_weights) - {None, "balanced"}:
         raise ValueError('scalings are "standard" and "none", class weights None and "balanced"')
     if not grid or min(grid) <= 0:
@@ -216,65 +196,74 @@ def _recipes(grid: Sequence[float], scalings: Sequence[str], class_weights: Sequ
     return [Recipe(*choice) for choice in product(scalings, class_weights, sorted(grid))]
 
 
-def _validate(
+def validate(
     x_train: np.ndarray, y_train: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, recipes: list[Recipe]
 ) -> pd.DataFrame:
     """Macro AUROC of every recipe on validation, best first, ties in the order of the recipes."""
-    scores = _fit_and_score(x_train, y_train, x_val, recipes)
-    table = pd.DataFrame(recipes).astype({"class_weight": object})
-    table["macro_auroc"] = [macro(auroc(y_val, scores[recipe])) for recipe in recipes]
+    fitted = fit_recipes(x_train, y_train, recipes)
+    table = pd.DataFrame(recipes)
+    table["class_weight"] = pd.Series([recipe.class_weight for recipe in recipes], dtype=object)  # None, never NaN
+    table["macro_auroc"] = [macro(auroc(y_val, log_odds(x_val, *fitted[recipe]))) for recipe in recipes]
     if table["macro_auroc"].isna().all():
         raise ValueError("no class has both positives and negatives on validation, so nothing can be chosen there")
     return table.sort_values("macro_auroc", ascending=False, kind="stable", ignore_index=True)
 
 
-def _chosen_scores(
-    x: np.ndarray, y: np.ndarray, is_val: np.ndarray, x_test: np.ndarray, grid: Sequence[float]
-) -> np.ndarray:
-    recipes = _recipes(grid, ("standard",), (None,))
-    validation = _validate(x[~is_val], y[~is_val], x[is_val], y[is_val], recipes)
-    recipe = Recipe(*validation.loc[0, list(Recipe._fields)])
-    return _fit_and_score(x, y, x_test, [recipe])[recipe]
+def best_recipe(validation: pd.DataFrame) -> Recipe:
+    """The recipe in the first row of what `validate` returns."""
+    return Recipe(*validation.loc[0, list(Recipe._fields)])
 
 
-def _fit_and_score(
-    x_train: np.ndarray, y_train: np.ndarray, x_other: np.ndarray, recipes: list[Recipe]
-) -> dict[Recipe, np.ndarray]:
-    """Log-odds of the other records under every recipe; each fit starts from that of the penalty before it."""
+def fit_recipes(x: np.ndarray, y: np.ndarray, recipes: Sequence[Recipe]) -> dict[Recipe, tuple[np.ndarray, np.ndarray]]:
+    """Weights and bias of every recipe, for embeddings as they are; each fit starts from that of the penalty before it.
+
+    A class with a single value in `y` has weights of 0, and the log-odds of its share as bias. Balanced class weights
+    pretend that half of the records are positive; the bias is set back to their true share (prior correction, King &
+    Zeng, Political Analysis 9:137, 2001), so that the log-odds remain those of the finding.
+
+    Shape: x (N, D), y (N, C); returns (D, C) and (C,) for each.
+    """
+    from sklearn import config_context
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    scores = {recipe: np.zeros((len(x_other), y_train.shape[1])) for recipe in recipes}
-    learnable = np.flatnonzero(y_train.any(axis=0) & ~y_train.all(axis=0))
-    for (scaling, class_weight), path in groupby(recipes, key=lambda recipe: recipe[:2]):
-        train, other = _standardised(x_train, x_other) if scaling == "standard" else (x_train, x_other)
-        path = list(path)
-        for column in learnable:
-            model = LogisticRegression(class_weight=class_weight, max_iter=2000, warm_start=True)
-            with threadpool_limits(1):  # threads cost these small fits far more than they save
+    share = (y.sum(axis=0) + 0.5) / (len(y) + 1)
+    fitted = {recipe: (np.zeros((x.shape[1], y.shape[1])), logit(share)) for recipe in recipes}
+    learnable = np.flatnonzero(y.any(axis=0) & ~y.all(axis=0))
+    with threadpool_limits(1), config_context(skip_parameter_validation=True):  # both cost small fits far more than
+        for (scaling, class_weight), group in groupby(recipes, key=lambda recipe: recipe[:2]):  # they give them
+            mean, scale = _standardisation(x) if scaling == "standard" else (np.zeros(x.shape[1]), np.ones(x.shape[1]))
+            scaled, path = ((x - mean) * scale).astype(np.float32), list(group)
+            for column in learnable:
+                model = LogisticRegression(class_weight=class_weight, max_iter=2000, warm_start=True)
                 for recipe in path:
-                    model.set_params(C=recipe.c).fit(train, y_train[:, column])
-                    scores[recipe][:, column] = model.decision_function(other)
-    return scores
+                    model.set_params(C=recipe.c).fit(scaled, y[:, column])
+                    weights, bias = fitted[recipe]
+                    weights[:, column] = model.coef_[0] * scale
+                    pretended = logit(y[:, column].mean()) if class_weight == "balanced" else 0.0
+                    bias[column] = model.intercept_[0] - mean @ weights[:, column] + pretended
+    return fitted
 
 
-def _standardised(train: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+def log_odds(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Scores of embeddings under a fit. Shape: (N, D), (D, C), (C,) -> (N, C)."""
+    return x.astype(np.float64) @ weights + bias
+
+
+def _standardisation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean, and what to multiply with. Shape: (N, D) -> (D,), (D,)."""
+    mean, deviation = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
     # A constant column carries nothing, and its rounding errors must not be blown up to unit deviation.
     constant = deviation <= 1e-6 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny)
-    scale = np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation))
-    return ((train - mean) * scale).astype(np.float32), ((other - mean) * scale).astype(np.float32)
+    return mean, np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation))
 
 
-def _aligned_labels(
-    splits: dict[str, Split], classes: Sequence[str] | None
-) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    named = {name: named_labels(split.labels, classes) for name, split in splits.items()}
-    require_same_classes({name: names for name, (_, names) in named.items()})
-    return {name: labels for name, (labels, _) in named.items()}, named["train"][1]
+def checked_embeddings(embeddings: np.ndarray, n: int, name: str) -> np.ndarray:
+    """Embeddings as float32. Shape: (n, D).
 
-
-def _finite(embeddings: np.ndarray, n: int, name: str) -> np.ndarray:
+    Raises:
+        ValueError: there are not n rows, or one is not finite.
+    """
     embeddings = np.asarray(embeddings, dtype=np.float32)
     if embeddings.ndim != 2 or len(embeddings) != n:
         raise ValueError(f"{name}: embeddings of shape {embeddings.shape} for {n} labelled records")
@@ -283,9 +272,14 @@ def _finite(embeddings: np.ndarray, n: int, name: str) -> np.ndarray:
     return embeddings
 
 
-def _mark_untrained(table: pd.DataFrame, y_train: np.ndarray) -> pd.DataFrame:
-    notes = np.where(
-        y_train.any(axis=0), np.where(y_train.all(axis=0), "no negatives in train", ""), "no positives in train"
-    )
-    joined = ["; ".join(filter(None, pair)) for pair in zip(table["note"], notes, strict=True)]
-    return table.assign(note=joined)
+def _untrained(y_train: np.ndarray) -> tuple[str, ...]:
+    notes = np.where(y_train.all(axis=0), "no negatives in train", "")
+    return tuple(np.where(y_train.any(axis=0), notes, "no positives in train").tolist())
+
+
+def _aligned_labels(
+    splits: dict[str, Split], classes: Sequence[str] | None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    named = {name: named_labels(split.labels, classes) for name, split in splits.items()}
+    require_same_classes({name: names for name, (_, names) in named.items()})
+    return {name: labels for name, (labels, _) in named.items()}, named["train"][1]

@@ -46,8 +46,8 @@ def reconstruction(
     The signal-to-noise ratio is that of the PhysioNet Challenge 2024 (`compute_snr` in physionetchallenges/
     evaluation-2024): 10 log10(sum x^2 / sum (y - x)^2) of each record and lead, averaged over both. As there, a sample
     that is missing in `predicted` counts as 0 mV: leaving it out would reward a model for not answering. Samples that
-    are missing in `target` are left out, and so is a lead whose target is flat. A flat prediction of a lead that is
-    not flat has correlation 0.
+    are missing in `target` are left out, where the challenge takes them for 0 mV; and so is a lead whose target is
+    flat. A flat prediction of a lead that is not flat has correlation 0.
 
     An identity is visible at a moment when every lead in it is on the page then, and hidden otherwise.
 

@@ -98,16 +98,19 @@ def bootstrap_interval(
     n: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    counted: np.ndarray | None = None,
 ) -> tuple[tuple[float, float], np.ndarray]:
     """Percentile bootstrap interval of the AUROC over patients.
 
     A class that has a single value in a resample is left out of that resample, in its own interval and in the macro.
+    The macro is over the classes that are `counted`, or over all.
 
     Returns:
         The interval of the macro AUROC, and that of each class. Shape: (2,), (C, 2).
     """
     replicates = bootstrap_auroc(labels, scores, patients, n, seed)
-    replicates = np.column_stack([macro(replicates), replicates])
+    in_macro = replicates if counted is None else replicates[:, counted]
+    replicates = np.column_stack([macro(in_macro), replicates])
     bounds = np.full((replicates.shape[1], 2), np.nan)
     tails = [(1 - level) / 2, (1 + level) / 2]
     for row, values in enumerate(replicates.T):

@@ -1,0 +1,123 @@
+"""Label efficiency: the linear probe with a hundredth, a tenth and all of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ecgscan_lite.evaluation.classification import named_labels
+from ecgscan_lite.evaluation.probe import Split, linear_probe
+
+FRACTIONS: tuple[float, ...] = (0.01, 0.1, 1.0)
+SEEDS: tuple[int, ...] = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class LabelEfficiency:
+    """Probes fitted on random parts of the training records.
+
+    Attributes:
+        table: a row per fraction and seed: n_records, classes_without_positives, macro_auroc, macro_auprc.
+        summary: a row per fraction: n_records, seeds, macro_auroc (mean), sd (over seeds, NaN for one), lowest,
+            highest.
+    """
+
+    table: pd.DataFrame
+    summary: pd.DataFrame
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as plain numbers, by fraction."""
+        rows = self.summary.to_dict(orient="index")
+        return {f"{fraction:g}": row for fraction, row in rows.items()}
+
+
+def label_efficiency(
+    train: Split | tuple,
+    val: Split | tuple,
+    test: Split | tuple,
+    *,
+    classes: Sequence[str] | None = None,
+    fractions: Sequence[float] = FRACTIONS,
+    seeds: Sequence[int] = SEEDS,
+    least_positives: int = 1,
+    **recipe: Any,
+) -> LabelEfficiency:
+    """The linear probe on random parts of the training records, once for each seed.
+
+    Validation and test are whole for all; the recipe is chosen on validation anew for each part. All of the labels
+    are one part, so that there is one row for it.
+
+    Args:
+        train, val, test, classes, least_positives: as of `linear_probe`.
+        fractions: shares of the training records, above 0 and at most 1.
+        seeds: of the parts.
+        **recipe: grid, scalings and class_weights, as of `linear_probe`.
+
+    Raises:
+        ValueError: as `linear_probe`; a fraction is not above 0 and at most 1.
+    """
+    train = Split(*train)
+    labels, names = named_labels(train.labels, classes)
+    rows = []
+    for fraction in fractions:
+        for seed in seeds if fraction < 1 else seeds[:1]:
+            chosen = draw_subset(labels, train.patients, fraction, seed)
+            patients = None if train.patients is None else np.asarray(train.patients)[chosen]
+            part = Split(np.asarray(train.embeddings)[chosen], pd.DataFrame(labels[chosen], columns=names), patients)
+            result = linear_probe(
+                part, val, test, classes=names, bootstrap=0, least_positives=least_positives, **recipe
+            )
+            absent = int((~labels[chosen].any(axis=0)).sum())
+            rows.append((fraction, seed, len(chosen), absent, result.macro_auroc, result.macro_auprc))
+    columns = ["fraction", "seed", "n_records", "classes_without_positives", "macro_auroc", "macro_auprc"]
+    table = pd.DataFrame(rows, columns=columns).set_index(["fraction", "seed"])
+    by_fraction = table.groupby("fraction")
+    values = by_fraction["macro_auroc"]
+    summary = pd.DataFrame(
+        {
+            "n_records": by_fraction["n_records"].mean().round().astype(int), "seeds": values.count(),
+            "macro_auroc": values.mean(), "sd": values.std(), "lowest": values.min(), "highest": values.max(),
+        }
+    )  # fmt: skip
+    return LabelEfficiency(table, summary)
+
+
+def draw_subset(
+    labels: np.ndarray, patients: Sequence | None = None, fraction: float = 0.1, seed: int = 0
+) -> np.ndarray:
+    """A random part of records, whole patients, in which each class keeps a positive where there is room for it.
+
+    Patients come in random order, but for one with each class that is not there yet, the rarest class first; patients
+    are taken until the part has its number of records, so that it may have a few more.
+
+    Args:
+        labels: bool. Shape: (N, C).
+        patients: the patient of each record. Shape: (N,).
+        fraction: of the records, above 0 and at most 1.
+
+    Returns:
+        Ascending numbers of the records. Shape: (n,).
+
+    Raises:
+        ValueError: the fraction is not above 0 and at most 1.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"a fraction of {fraction:g} of the labels: it must be above 0 and at most 1")
+    n = len(labels)
+    ids = np.arange(n) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1].ravel()
+    sizes = np.bincount(ids)
+    has = np.zeros((len(sizes), labels.shape[1]), dtype=bool)
+    np.logical_or.at(has, ids, labels)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    first: list[int] = []
+    for column in np.argsort(has.sum(axis=0), kind="stable"):
+        with_class = order[has[order, column]]
+        if len(with_class) and not has[first, column].any():
+            first.append(int(with_class[0]))
+    order = np.array(list(dict.fromkeys([*first, *order.tolist()])))
+    enough = np.searchsorted(np.cumsum(sizes[order]), max(1, round(fraction * n))) + 1
+    return np.flatnonzero(np.isin(ids, order[:enough]))

@@ -1,0 +1,174 @@
+"""Waveforms: what a reader would measure on a reconstructed signal, heart rate and the height of the QRS complexes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ecgscan_lite.leads import LEADS
+
+BAND_HZ = (5.0, 20.0)  # where QRS complexes have their power, and P and T waves little
+REFRACTORY_S = 0.25  # no two beats are closer: 240 beats per minute
+LEAST_MV = 0.01  # what moves less is noise, and no beat
+QRS_S = 0.06  # a QRS complex reaches this far to either side of its R peak
+LEAST_BEATS = 3  # a reference with fewer has no rate to compare with
+
+_CHUNK = 128  # records worked on at once
+_FLAT_MV = 1e-6
+
+
+@dataclass(frozen=True)
+class WaveformResult:
+    """Heart rate and QRS amplitude of reconstructed signals against the true ones.
+
+    Attributes:
+        rates: one row per record: target and predicted, beats/min; NaN where the reference has too few beats, and a
+            predicted rate of 0 where the reconstruction has none.
+        table: rows (part, lead) with the lead "mean" last; columns qrs_mv (of the target), qrs_error_mv, n (records).
+    """
+
+    rates: pd.DataFrame
+    table: pd.DataFrame
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as plain numbers: heart rate, QRS over all beats, and the other parts by name."""
+        error = (self.rates["predicted"] - self.rates["target"]).abs().dropna()
+        parts = {part: self._means(part) for part in self.table.index.unique("part")}
+        return {
+            "heart_rate_error_bpm": float(error.mean()) if len(error) else np.nan,
+            "heart_rate_median_error_bpm": float(error.median()) if len(error) else np.nan,
+            "heart_rate_n": len(error),
+            "heart_rate_left_out": len(self.rates) - len(error),
+            **parts.pop("all"),
+            **parts,
+        }
+
+    def _means(self, part: str) -> dict[str, float]:
+        return {measure: float(self.table.loc[(part, "mean"), measure]) for measure in ("qrs_mv", "qrs_error_mv")}
+
+
+def waveforms(
+    predicted: np.ndarray, target: np.ndarray, visible: np.ndarray | None = None, fs: float = 100.0
+) -> WaveformResult:
+    """Error of the heart rate (beats/min) and of the QRS amplitude (mV) of reconstructed signals.
+
+    The heart rate is 60 times the number of intervals over the time from the first beat to the last, of beats found by
+    `find_beats` in all twelve leads together. A record whose target has fewer than three beats is left out, and
+    counted; a reconstruction with fewer than two has a rate of 0, since not answering must not be rewarded.
+
+    The QRS amplitude of a beat in a lead is the range (largest less smallest) within 60 ms of the reference's R peak,
+    in both signals; the error is the absolute difference, averaged over a record's beats, then over records. Beats at
+    the edges, beats with missing samples and leads that are flat in the target are left out. A beat is visible in a
+    lead if the page shows all of its window, and hidden if it shows nothing of it.
+
+    Args:
+        predicted: mV; missing samples count as 0. Shape: (N, 12, T).
+        target: mV, NaN where missing. Shape: (N, 12, T).
+        visible: what the page shows. Shape: (N, 12, T).
+        fs: sampling rate, Hz.
+
+    Raises:
+        ValueError: shapes differ, or the sampling rate is too low to see a QRS complex.
+    """
+    predicted, target = np.asarray(predicted), np.asarray(target)
+    if predicted.shape != target.shape or predicted.ndim != 3 or predicted.shape[1] != len(LEADS):
+        raise ValueError(f"predicted {predicted.shape} and target {target.shape} must both be (N, {len(LEADS)}, T)")
+    if visible is not None and np.shape(visible) != target.shape:
+        raise ValueError(f"visible {np.shape(visible)} must have the shape of target, {target.shape}")
+    rates: list[tuple[float, float]] = []
+    parts: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(target), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        truth, guess = target[chunk].astype(np.float64), np.nan_to_num(predicted[chunk].astype(np.float64))
+        beats = find_beats(truth, fs)
+        rates += [_rates(*pair, fs) for pair in zip(beats, find_beats(guess, fs), strict=True)]
+        shown = None if visible is None else np.asarray(visible[chunk], dtype=bool)
+        for part, values in _amplitudes(guess, truth, shown, beats, round(QRS_S * fs)).items():
+            parts.setdefault(part, []).append(values)
+    tables = {part: _lead_table(np.concatenate(chunks, axis=1)) for part, chunks in parts.items()}
+    return WaveformResult(
+        pd.DataFrame(rates, columns=["target", "predicted"], dtype=np.float64),
+        pd.concat(tables, names=["part", "lead"]),
+    )
+
+
+def find_beats(signals: np.ndarray, fs: float) -> list[np.ndarray]:
+    """Samples at which QRS complexes are largest, of each record.
+
+    All leads pass a band of 5-20 Hz, forwards and backwards, which shifts nothing. A beat is a peak of their root mean
+    square that reaches 0.4 of the record's 98th percentile and stands out by half as much, 0.25 s or more from any
+    larger one.
+
+    Args:
+        signals: mV, NaN where missing. Shape: (N, L, T).
+        fs: sampling rate, Hz.
+
+    Returns:
+        For each record, ascending sample numbers.
+    """
+    from scipy.signal import butter, find_peaks, sosfiltfilt
+
+    if fs <= 2 * BAND_HZ[1]:
+        raise ValueError(f"a sampling rate of {fs:g} Hz is too low to find beats: more than {2 * BAND_HZ[1]:g} Hz")
+    band = sosfiltfilt(butter(2, BAND_HZ, "bandpass", fs=fs, output="sos"), _filled(signals), axis=-1)
+    strength = np.sqrt((band**2).mean(axis=1))  # (N, T)
+    heights = np.maximum(0.4 * np.quantile(strength, 0.98, axis=1), LEAST_MV)
+    return [
+        find_peaks(row, height=height, prominence=height / 2, distance=max(1, round(REFRACTORY_S * fs)))[0]
+        for row, height in zip(strength, heights, strict=True)
+    ]
+
+
+def _filled(signals: np.ndarray) -> np.ndarray:
+    """Missing samples at the mean of their lead, where they make no beat."""
+    known = ~np.isnan(signals)
+    total, count = np.where(known, signals, 0.0).sum(axis=-1), known.sum(axis=-1)
+    return np.where(known, signals, (total / np.maximum(count, 1))[..., None])
+
+
+def _rates(target: np.ndarray, predicted: np.ndarray, fs: float) -> tuple[float, float]:
+    """Heart rates from beats, beats/min; NaN where the target has too few."""
+    if len(target) < LEAST_BEATS:
+        return np.nan, np.nan
+    rates = [60 * fs * (len(x) - 1) / (x[-1] - x[0]) if len(x) > 1 else 0.0 for x in (target, predicted)]
+    return rates[0], rates[1]
+
+
+def _amplitudes(
+    guess: np.ndarray, truth: np.ndarray, visible: np.ndarray | None, beats: list[np.ndarray], reach: int
+) -> dict[str, np.ndarray]:
+    """QRS amplitude of the target and its error, per record and lead, by part. Shape: (N, 12, T) -> (2, N, 12)."""
+    record = np.repeat(np.arange(len(beats)), [len(found) for found in beats])
+    centre = np.concatenate([*beats, np.empty(0, dtype=np.int64)]).astype(np.int64)
+    inside = (centre >= reach) & (centre + reach < truth.shape[-1])
+    record, centre = record[inside], centre[inside]
+    window = centre[:, None] + np.arange(-reach, reach + 1)  # (K, W)
+    at = (record[:, None, None], np.arange(len(LEADS))[:, None], window[:, None, :])  # (K, 12, W)
+    true_height, read_height = np.ptp(truth[at], axis=-1), np.ptp(guess[at], axis=-1)  # (K, 12)
+    known = ~np.isnan(true_height) & (np.ptp(_filled(truth), axis=-1) > _FLAT_MV)[record]
+    measured = np.stack([true_height, np.abs(read_height - true_height)])
+    counted = {"all": known}
+    if visible is not None:
+        counted |= {"visible": known & visible[at].all(axis=-1), "hidden": known & ~visible[at].any(axis=-1)}
+    return {part: _means_by_record(measured, mask, record, len(beats)) for part, mask in counted.items()}
+
+
+def _means_by_record(values: np.ndarray, mask: np.ndarray, record: np.ndarray, n: int) -> np.ndarray:
+    """Means over the beats of each record; NaN without any. Shape: (2, K, 12), (K, 12), (K,) -> (2, n, 12)."""
+    sums, counts = np.zeros((len(values), n, len(LEADS))), np.zeros((n, len(LEADS)))
+    np.add.at(sums, (slice(None), record), np.where(mask, values, 0.0))
+    np.add.at(counts, record, mask)
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=np.broadcast_to(counts > 0, sums.shape))
+
+
+def _lead_table(values: np.ndarray) -> pd.DataFrame:
+    """Means over the records, per lead and over all. Shape: (2, N, 12) -> table (13, 3)."""
+    known = ~np.isnan(values)
+    sums, counts = np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1)  # (2, 12)
+    sums, counts = (np.column_stack([x, x.sum(axis=1)]) for x in (sums, counts))
+    means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    table = pd.DataFrame(means.T, index=[*LEADS, "mean"], columns=["qrs_mv", "qrs_error_mv"])
+    return table.assign(n=[*counts[0, :-1], int(known[0].any(axis=1).sum())])
