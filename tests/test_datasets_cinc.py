@@ -11,7 +11,8 @@ import pytest
 import wfdb
 
 from ecgscan_lite.datasets import open_dataset
-from ecgscan_lite.datasets.cinc import CinC, assign_split
+from ecgscan_lite.datasets.cinc import CinC
+from ecgscan_lite.datasets.patient_splits import assign_split
 from ecgscan_lite.statements import STATEMENTS
 
 NUMBER = {"cpsc2018": 100, "georgia": 10, "ningbo": 10}
