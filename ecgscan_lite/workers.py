@@ -79,6 +79,8 @@ def dask_cluster(scheduler: str, kept: str) -> Iterator[Executor]:
         from distributed import Client, KilledWorker
     except ImportError:
         raise ValueError("a cluster needs Dask, which is not installed: pip install 'ecgscan_lite[cluster]'") from None
+    if not scheduler:
+        raise ValueError("scheduler is empty: give the address of one, such as tcp://10.0.0.1:8786")
     try:
         client = Client(scheduler, timeout=SCHEDULER_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
