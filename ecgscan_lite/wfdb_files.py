@@ -315,6 +315,8 @@ def _find_saturated(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarra
     largest = np.where(missing, np.iinfo(np.int64).min, digital).max(axis=1)
     low, high = np.array(list(map(_limits, smallest, largest, leads))).T[:, :, None]
     stuck = ((digital == high) | (digital == low) | (digital == low + 1)) & ~missing
+    if not stuck.any():  # nearly always; looking for runs takes longer than decoding
+        return np.zeros(len(leads), dtype=bool)
     runs = np.lib.stride_tricks.sliding_window_view(stuck, min(SATURATED_RUN, stuck.shape[1]), axis=1)
     return runs.all(axis=2).any(axis=1)
 
