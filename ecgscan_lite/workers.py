@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -86,7 +87,7 @@ def dask_cluster(scheduler: str, kept: str) -> Iterator[Executor]:
     except (OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(f"no Dask scheduler at {scheduler} ({reason}); start one with `dask scheduler`") from None
-    with client:
+    with _silent("distributed.client", "tornado.application"), client:
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except OSError:  # a TimeoutError
@@ -102,6 +103,19 @@ def dask_cluster(scheduler: str, kept: str) -> Iterator[Executor]:
             raise ValueError(f"{scheduler}: the scheduler is gone; run this again, finished {kept} are kept") from None
         finally:
             executor.shutdown(wait=False)
+
+
+@contextmanager
+def _silent(*loggers: str) -> Iterator[None]:
+    """Keep loggers from printing tracebacks of connections that end, which the caller says in one line."""
+    before = {logger: logger.disabled for logger in map(logging.getLogger, loggers)}
+    try:
+        for logger in before:
+            logger.disabled = True
+        yield
+    finally:
+        for logger, disabled in before.items():
+            logger.disabled = disabled
 
 
 def as_they_end(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from ecgscan_lite.cli import main
 from ecgscan_lite.corpus import prepare
 from ecgscan_lite.workers import as_they_end, process_pool
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 SETTINGS = {"n": 40, "records_per_shard": 10, "progress": False}
 
 
@@ -76,6 +78,27 @@ def test_a_lost_worker_loses_nothing(cluster: LocalCluster, tmp_path: Path) -> N
     prepare("synthetic", None, out, scheduler=cluster.scheduler_address, **SETTINGS | {"n": 80})
     killer.join(timeout=10)
     assert killed and contents(out) == whole
+
+
+def test_a_run_on_a_cluster_that_is_killed_is_continued_here(cluster: LocalCluster, tmp_path: Path) -> None:
+    whole = contents(prepare("synthetic", None, tmp_path / "here", jobs=1, **SETTINGS))
+    call = f"prepare('synthetic', None, 'there', scheduler={cluster.scheduler_address!r}, **{SETTINGS})"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    script = [sys.executable, "-c", f"from ecgscan_lite.corpus import prepare; {call}"]
+    process, out = subprocess.Popen(script, cwd=tmp_path, env=environment), tmp_path / "there"
+    deadline = time.monotonic() + 60
+    while not list(out.glob("shard-*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    finished = {file.stem for file in out.glob("shard-*.json")}
+    assert 0 < len(finished) < 12 and not (out / "corpus.json").exists()
+    times = {name: (out / f"{name}.i16").stat().st_mtime_ns for name in finished}
+    while list(out.glob("*.tmp")) and time.monotonic() < deadline:
+        time.sleep(0.01)  # what its workers had begun
+    prepare("synthetic", None, out, jobs=1, **SETTINGS)
+    assert contents(out) == whole
+    assert {name: (out / f"{name}.i16").stat().st_mtime_ns for name in finished} == times
 
 
 def test_clusters_that_cant_be_used_are_refused_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
