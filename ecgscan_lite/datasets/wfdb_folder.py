@@ -63,7 +63,7 @@ class WFDBFolder(TableDataset):
     ) -> None:
         self.root, self.split, self.fs = Path(root), split, fs
         file = _find_table(self.root, table)
-        self.table_name = file.name if file else ""
+        self.table_name = file.name if file else "the folder"
         records = _read_records(file) if file else _list_records(self.root)
         if "patient_id" not in records:
             records["patient_id"] = records["record_id"]
