@@ -234,7 +234,7 @@ def _example_page(corpus: Corpus, test: np.ndarray, plan: Plan) -> Tensor:
     """The first test record, large enough to be read. Shape: (3, 850, 1100) uint8."""
     page = dataclasses.replace(plan.drawing.page, height=850, width=1100)
     signals = corpus.signals(test[:1])
-    return draw_pages(signals, corpus.fs, page, page.layouts[0], [plan.seed], torch.device("cpu")).image[0]
+    return draw_pages(signals, corpus.fs, page, [plan.seed], torch.device("cpu")).image[0]
 
 
 def _patients(corpus: Corpus, rows: np.ndarray) -> Sequence[str]:
@@ -280,7 +280,7 @@ def evaluate_run(
         ModelError: no weights there.
         AssessmentError: the corpus can't be used to judge this run.
     """
-    page = PageSettings(layouts=(layout,), ageing=ageing)
+    page = PageSettings(layouts=(layout,), ageing=(ageing,))
     models = [load(path) if path else None for path in (source, unconstrained)]
     drawing = Drawing(page, seed, progress)
     plan = Plan(task, drawing, read_seen_patients(Path(source), corpus), seed=seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +26,16 @@ from ecgscan_lite.statements import label_text
 
 
 def open_corpus(settings: Settings) -> Corpus:
-    """The corpus that the settings name; the synthetic one is made in memory."""
-    if settings.data.corpus == "synthetic":
-        dataset = open_dataset("synthetic", split="train", n=settings.data.records or None)
-        return Corpus.from_records(dataset)
-    return Corpus.open(settings.data.corpus)
+    """The corpus that the settings name, or all that they name as one; the synthetic one is made in memory."""
+    corpora = [_open(name, settings.data.records) for name in settings.data.corpus]
+    return corpora[0] if len(corpora) == 1 else Corpus.concatenate(corpora)
+
+
+def _open(name: str, records: int) -> Corpus:
+    if name == "synthetic":
+        return Corpus.from_records(open_dataset("synthetic", split="train", n=records or None))
+    corpus = Corpus.open(name)
+    return corpus.subset(corpus.rows("train")[: records or None])
 
 
 def training_rows(settings: Settings, corpus: Corpus) -> np.ndarray:
@@ -39,7 +45,7 @@ def training_rows(settings: Settings, corpus: Corpus) -> np.ndarray:
         SettingsError: there are fewer than one batch.
     """
     rows = corpus.rows("train")
-    rows = rows[: settings.data.records or len(rows)]
+    rows = rows[: settings.data.records * len(settings.data.corpus) or len(rows)]
     if len(rows) < settings.optimiser.batch_size:
         raise SettingsError(
             f"{len(rows)} training records are fewer than one batch; set optimiser.batch_size to {len(rows)} or less"
@@ -101,8 +107,9 @@ def draw_batch(
     ids = torch.from_numpy(texts.draw(rng, chosen, count))
     page = None
     if "image" in settings.data.modalities:
-        layout = settings.page.layouts[rng.integers(len(settings.page.layouts))]
-        page = draw_pages(signals, corpus.fs, settings.page, layout, rng.integers(2**31, size=size).tolist(), device)
+        layout, ageing = (names[rng.integers(len(names))] for names in (settings.page.layouts, settings.page.ageing))
+        like = replace(settings.page, layouts=(layout,), ageing=(ageing,))
+        page = draw_pages(signals, corpus.fs, like, rng.integers(2**31, size=size).tolist(), device)
     return Batch(
         pages=page.image if page else None,
         signals=signals_at_model_rate(signals, corpus.fs).to(device),
@@ -113,14 +120,12 @@ def draw_batch(
     )
 
 
-def draw_pages(
-    signals: np.ndarray, fs: float, page: PageSettings, layout: str, seeds: Sequence[int], device: torch.device
-) -> Page:
-    """Pages of one layout and the settings' size and ageing, drawn on a device. Shape: signals (B, 12, T) in mV."""
+def draw_pages(signals: np.ndarray, fs: float, page: PageSettings, seeds: Sequence[int], device: torch.device) -> Page:
+    """Pages of the settings' first layout, first ageing and size, on a device. Shape: signals (B, 12, T) in mV."""
     return render(
         torch.from_numpy(signals).to(device), fs,
-        layout=layout, size=(page.height, page.width), seed=seeds,
-        ageing=None if page.ageing == "none" else page.ageing,
+        layout=page.layouts[0], size=(page.height, page.width), seed=seeds,
+        ageing=None if page.ageing[0] == "none" else page.ageing[0],
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -33,11 +34,17 @@ class Task(StrEnum):
 
 
 @app.command(epilog="Example: `ecgscan quickstart --out quickstart`")
-def quickstart(out: Out = Path("quickstart"), seed: Seed = 0) -> None:
+def quickstart(
+    out: Out = Path("quickstart"),
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Evaluate the weights that come with the package; pretrain nothing.")
+    ] = False,
+    seed: Seed = 0,
+) -> None:
     """Synthetic records to pages, pretraining, evaluation and a report, in a few minutes and without a download."""
     from ecgscan_lite.quickstart import quickstart as run
 
-    _print_results(run(out, seed=seed), out)
+    _print_results(run(out, seed=seed, pretrained=pretrained), out)
 
 
 @app.command(epilog="Example: `ecgscan prepare ptbxl --root ptb-xl/1.0.3 --out corpora/ptbxl`")
@@ -97,7 +104,17 @@ def render(
         ),
     ] = None,
     paper: Annotated[str, typer.Option(help="red, orange, blue, green, grey, dotted or none.")] = "red",
-    dpi: Annotated[int, typer.Option(help="Pixels per inch, of letter paper.")] = 200,
+    sheet: Annotated[str, typer.Option(help="letter, a4 or strip.")] = "letter",
+    dpi: Annotated[int, typer.Option(help="Pixels per inch of the sheet.")] = 200,
+    speed: Annotated[float, typer.Option(help="mm/s.")] = 25.0,
+    gain: Annotated[float, typer.Option(help="mm/mV.")] = 10.0,
+    chest_gain: Annotated[float | None, typer.Option(help="mm/mV of V1 to V6; as `--gain` if not given.")] = None,
+    seconds: Annotated[float, typer.Option(help="Time that a whole row shows.")] = 10.0,
+    font: Annotated[str, typer.Option(help="Of the lead names: sans, wide, bold, serif or mono.")] = "sans",
+    ink: Annotated[str, typer.Option(help="black or blue.")] = "black",
+    pen: Annotated[float, typer.Option(help="Width of the traces, mm.")] = 0.4,
+    header: Annotated[str, typer.Option(help="A line above the traces; no personal data belongs in it.")] = "",
+    caption: Annotated[bool, typer.Option("--caption", help="Write speed and gain below the traces.")] = False,
     image_format: Annotated[str, typer.Option("--format", help="png, jpeg or webp; pdf is one file of all.")] = "png",
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     seed: Seed = 0,
@@ -107,10 +124,18 @@ def render(
     Interrupted, it continues where it was.
     """
     from ecgscan_lite.page_files import write_pages
+    from ecgscan_lite.rendering import INKS, LAYOUTS, PAPERS
+    from ecgscan_lite.rendering.names import by_name
 
+    drawn = replace(
+        by_name("layout", layout, LAYOUTS), speed=speed, gain=gain, chest_gain=chest_gain, seconds=seconds, font=font,
+        header=header, caption=caption,
+    )  # fmt: skip
+    inked = replace(by_name("paper", paper, PAPERS), ink=by_name("ink", ink, INKS), pen=pen)
     images, refused = write_pages(
-        source, out, layout=layout, ageing=ageing, paper=paper, image_format=image_format, dpi=dpi, seed=seed, jobs=jobs
-    )
+        source, out, layout=drawn, ageing=ageing, paper=inked, image_format=image_format, sheet=sheet, dpi=dpi,
+        seed=seed, jobs=jobs,
+    )  # fmt: skip
     print(f"{images[0]}" if image_format == "pdf" else f"{len(images)} pages in {out}")
     _end_if_refused(refused, "records")
 

@@ -105,6 +105,29 @@ class Corpus:
         corpus._hold(name or getattr(records, "name", "records"), fs, tuple(names), index[list(COLUMNS)], shards)
         return corpus
 
+    @classmethod
+    def concatenate(cls, corpora: Sequence[Corpus]) -> Corpus:
+        """Several corpora as one, in memory; it shares their signals. `index` says in `dataset` where a record is from.
+
+        Raises:
+            CorpusError: their sampling rates differ.
+        """
+        if len({corpus.fs for corpus in corpora}) != 1:
+            rates = ", ".join(f"{corpus.name} {corpus.fs:g} Hz" for corpus in corpora)
+            raise CorpusError(f"corpora of one sampling rate can be joined, not {rates}; prepare them with one --fs")
+        first = np.cumsum([0, *(len(corpus._shards) for corpus in corpora)])
+        parts = [
+            corpus.index.assign(dataset=corpus.name, shard=corpus.index["shard"] + before)
+            for corpus, before in zip(corpora, first[:-1].tolist(), strict=True)
+        ]
+        seen = {code for corpus in corpora for code in corpus.statement_names}
+        joined = cls.__new__(cls)
+        joined.path, joined.info = None, {}
+        shards = [shard for corpus in corpora for shard in corpus._shards]
+        name, codes = "+".join(corpus.name for corpus in corpora), tuple(code for code in STATEMENTS if code in seen)
+        joined._hold(name, corpora[0].fs, codes, pd.concat(parts, ignore_index=True), shards)
+        return joined
+
     def _hold(
         self, name: str, fs: float, statement_names: tuple[str, ...], index: pd.DataFrame, shards: list[np.ndarray]
     ) -> None:

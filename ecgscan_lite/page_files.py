@@ -20,10 +20,9 @@ from tqdm.auto import tqdm
 
 from ecgscan_lite.corpus import INFO_FILE, Corpus
 from ecgscan_lite.records import ECGRecord, RecordError, read_record
-from ecgscan_lite.rendering import Layout, Page, Paper, Trace, render
+from ecgscan_lite.rendering import Layout, Page, Paper, Trace, render, sheet_size
 from ecgscan_lite.workers import process_pool
 
-LETTER_INCHES = (8.5, 11.0)  # height and width
 PDF_FILE = "pages.pdf"
 _PDF_PAGES = ".pdf-pages"  # folder of the images that a PDF is bound from
 
@@ -44,11 +43,12 @@ def write_pages(
     ageing: str | None = None,
     paper: str | Paper = "red",
     image_format: str = "png",
+    sheet: str = "letter",
     dpi: int = 200,
     seed: int = 0,
     jobs: int = 1,
 ) -> tuple[list[Path], list[str]]:
-    """Draw records on letter paper, each an image with a JSON of the same name beside it.
+    """Draw records on paper, each an image with a JSON of the same name beside it.
 
     A page depends on the seed, its record and the record's name alone, whatever else is drawn and by how many
     processes. Interrupted, the same call continues: a page that is there already, of the same record drawn the same
@@ -59,7 +59,8 @@ def write_pages(
         out: folder for the pages; those of a folder keep their place in it.
         layout, ageing, paper: see `render`.
         image_format: one of `FORMATS`; "pdf" binds all pages in one file, `pages.pdf`, in the order of the records.
-        dpi: pixels per inch of the page.
+        sheet: "letter", "a4" or "strip", which the layout fills as far as its proportions allow.
+        dpi: pixels per inch of the sheet.
         seed: of the ageing.
         jobs: processes. A script that asks for several needs `if __name__ == "__main__":`.
 
@@ -69,7 +70,7 @@ def write_pages(
     Raises:
         RecordError: there is no record, or none that can be read.
         CorpusError: the source is a corpus, and damaged.
-        ValueError: unknown layout, ageing, paper or format, a resolution out of range, or a process died.
+        ValueError: unknown layout, ageing, paper, sheet or format, a resolution out of range, or a process died.
     """
     if not 10 <= dpi <= 1200:
         raise ValueError(f"dpi = {dpi} has to be from 10 to 1200")
@@ -79,7 +80,7 @@ def write_pages(
         raise ValueError(f"jobs = {jobs} has to be 1 or more")
     blank = np.zeros((12, 1), np.float32)
     render(blank, 100, layout, (64, 64), ageing, paper=paper)  # refuse unknown names before reading
-    drawing = _Drawing(Path(source), Path(out), layout, ageing, paper, image_format, dpi, seed)
+    drawing = _Drawing(Path(source), Path(out), layout, ageing, paper, image_format, sheet_size(sheet, dpi), seed)
     records = drawing.records()
     images, refused = [], []
     drawn = tqdm(_draw(drawing, records, jobs), desc="drawing", unit="page", total=len(records), disable=None)
@@ -105,7 +106,7 @@ class _Drawing:
     ageing: str | None
     paper: str | Paper
     image_format: str
-    dpi: int
+    size: tuple[int, int]
     seed: int
 
     def records(self) -> dict[str, Path | int]:
@@ -128,15 +129,14 @@ class _Drawing:
             return image, str(error)
         mark = self._mark(record)
         if not (image.is_file() and _mark_of(truth) == mark):
-            size = tuple(round(inches * self.dpi) for inches in LETTER_INCHES)
             seeds = [page_seed(name, self.seed)]
-            page = render(record.signal, record.fs, self.layout, size, self.ageing, seeds, self.paper)
+            page = render(record.signal, record.fs, self.layout, self.size, self.ageing, seeds, self.paper)
             _write(page, record, image, truth, self.image_format, mark)
         return image, None
 
     def _mark(self, record: ECGRecord) -> str:
         """Equal for the same record drawn the same way."""
-        how = (self.layout, self.ageing, self.paper, self.image_format, self.dpi, self.seed, record.fs)
+        how = (self.layout, self.ageing, self.paper, self.image_format, self.size, self.seed, record.fs)
         return f"{zlib.crc32(repr(how).encode()):08x}{zlib.crc32(record.signal.tobytes()):08x}"
 
 

@@ -221,7 +221,8 @@ def _prepare_folder(run: Path, settings: Settings, resume: bool) -> None:
 
 def _list_records(run: Path, settings: Settings, corpus: Corpus, rows: np.ndarray) -> None:
     """Keep what was learned from, by the initial weights too, so that no test patient is among it."""
-    records = corpus.index.iloc[rows][["record_id", "patient_id"]].assign(dataset=corpus.name)
+    records = corpus.index.assign(dataset=corpus.index.get("dataset", corpus.name)).iloc[rows]
+    records = records[["record_id", "patient_id", "dataset"]]
     earlier = Path(settings.run.initial_weights) / RECORDS_FILE
     if settings.run.initial_weights and earlier.is_file():
         records = pd.concat([pd.read_parquet(earlier), records]).drop_duplicates()

@@ -21,8 +21,8 @@ class DataSettings:
     """Which records are learned from.
 
     Attributes:
-        corpus: "synthetic", or a folder made by `ecgscan prepare`.
-        records: how many records of the training split at most; 0 takes all.
+        corpus: "synthetic", a folder made by `ecgscan prepare`, or several of these, learned from together.
+        records: how many records of the training split of each at most; 0 takes all.
         modalities: "image,signal,text", or "signal,text" to train the teachers of a later run: no pages are drawn then.
         text: where the text of a record comes from. "reports": its own report, and a record without one takes no part
             in the text terms; "labels": text made from its statements, which is supervision and no self-supervision;
@@ -32,7 +32,7 @@ class DataSettings:
         findings_per_step: how many findings of a record each step draws.
     """
 
-    corpus: str = "synthetic"
+    corpus: tuple[str, ...] = ("synthetic",)
     records: int = 0
     modalities: Literal["image,signal,text", "signal,text"] = "image,signal,text"
     text: Literal["reports", "labels", "none"] = "reports"
@@ -47,13 +47,13 @@ class PageSettings:
     Attributes:
         layouts: names of page layouts; each step draws one of them.
         height, width: px.
-        ageing: name of an ageing preset, or "none".
+        ageing: names of ageing presets, with a severity ("photo:2") or without, or "none"; each step draws one of them.
     """
 
     layouts: tuple[str, ...] = ("3x4+1",)
     height: int = 128
     width: int = 192
-    ageing: str = "none"
+    ageing: tuple[str, ...] = ("none",)
 
 
 @dataclass(frozen=True)
@@ -235,8 +235,9 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint == tuple[str, ...]:
+        value = [value] if isinstance(value, str) else value
         if not isinstance(value, (list, tuple)) or not value or not all(isinstance(x, str) for x in value):
-            raise SettingsError(f"{name} = {value!r} has to be a list of names")
+            raise SettingsError(f"{name} = {value!r} has to be a name or a list of names")
         return tuple(value)
     expected = dict if hint == dict[str, Any] else hint
     if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):

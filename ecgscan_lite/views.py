@@ -23,7 +23,7 @@ class Drawing:
     """How the pages are drawn.
 
     Attributes:
-        page: layout (the first of its layouts) and ageing; the size is the model's.
+        page: layout and ageing, the first of each; the size is the model's.
         seed: of the ageing.
         progress: show progress bars; None shows them on a terminal.
     """
@@ -90,5 +90,5 @@ def draw(
     for start in tqdm(range(0, len(rows), BATCH), desc=description, unit="batch", leave=False, disable=hidden):
         chosen = rows[start : start + BATCH]
         seeds = [drawing.seed + int(row) for row in chosen]
-        drawn = draw_pages(corpus.signals(chosen), corpus.fs, page, page.layouts[0], seeds, model.device)
+        drawn = draw_pages(corpus.signals(chosen), corpus.fs, page, seeds, model.device)
         yield drawn.image, drawn.visible

@@ -102,7 +102,8 @@ def test_render_refuses_unknown_layouts_ageing_and_sizes(ecgscan: Callable, tmp_
     record = _write_record(tmp_path)
     for option in (
         ["--layout", "5x5"], ["--ageing", "burnt"], ["--paper", "pink"], ["--format", "bmp"], ["--dpi", 0],
-        ["--dpi", "many"], ["--seed", -1],
+        ["--dpi", "many"], ["--seed", -1], ["--sheet", "a3"], ["--speed", 0], ["--gain", "nan"], ["--font", "comic"],
+        ["--ink", "gold"], ["--pen", 0], ["--seconds", -1],
     ):  # fmt: skip
         result = ecgscan("render", record, "--out", tmp_path / "pages", *option)
         assert _is_one_line_refusal(result), (option, result)

@@ -59,7 +59,9 @@ def test_an_interrupted_call_continues_and_a_finished_one_draws_nothing(tmp_path
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"ageing": "scan"}, {"layout": "6x2"}, {"paper": "blue"}, {"dpi": 41}], ids=str
+    "change",
+    [{"seed": 1}, {"ageing": "scan"}, {"layout": "6x2"}, {"paper": "blue"}, {"dpi": 41}, {"sheet": "a4"}],
+    ids=str,
 )
 def test_a_page_drawn_another_way_is_drawn_again(tmp_path: Path, change: dict) -> None:
     records, out = _write_records(tmp_path / "records", ("a",)), tmp_path / "pages"

@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ecgscan_lite import pretraining
-from ecgscan_lite.batches import Texts, at_rate, draw_batch, embed_texts, places_of_leads
-from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.batches import Texts, at_rate, draw_batch, embed_texts, open_corpus, places_of_leads, training_rows
+from ecgscan_lite.corpus import Corpus, CorpusError, prepare
 from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.encoders import TextEncoder
 from ecgscan_lite.model import ECGScan, load
@@ -167,6 +168,41 @@ def test_a_step_is_drawn_from_the_seed_and_its_number_alone(corpus: Corpus, tmp_
     epoch = [draw_batch(settings, corpus, rows, texts, step, CPU).signals for step in range(3)]
     seen = torch.cat(epoch).nan_to_num().sum(dim=(1, 2))
     assert len(seen.unique()) == len(rows), "an epoch takes every record once"
+
+
+def test_each_step_draws_one_of_the_ageings(corpus: Corpus, tmp_path: Path) -> None:
+    settings = _settings(tmp_path / "run", page__ageing=["none", "photo:2"])
+    rows = corpus.rows("train")
+    texts = embed_texts(settings, corpus, rows, tmp_path / "texts.safetensors")
+    clean = settings.replace(page__ageing="none")
+    pages = [[draw_batch(s, corpus, rows, texts, step, CPU).pages for s in (settings, clean)] for step in range(8)]
+    assert 0 < sum(torch.equal(drawn, as_new) for drawn, as_new in pages) < 8
+
+
+def test_a_run_learns_from_several_corpora_and_lists_whose_records(corpus: Corpus, tmp_path: Path) -> None:
+    rows = corpus.rows("train")
+    first, second = corpus.subset(rows[:12]), corpus.subset(rows[8:20])
+    second.name = "other"
+    both = Corpus.concatenate([first, second])
+    assert both.fs == corpus.fs and set(both.statement_names) == set(corpus.statement_names)
+    expected = np.concatenate([corpus.signals(rows[:12]), corpus.signals(rows[8:20])])
+    np.testing.assert_array_equal(both.signals(slice(None)), expected)
+    run = pretrain(_settings(tmp_path / "run", optimiser__epochs=1), corpus=both)
+    listed = pd.read_parquet(run / "records.parquet")
+    assert listed["dataset"].tolist() == [corpus.name] * 12 + ["other"] * 12
+    assert listed["record_id"].tolist() == [*first.index["record_id"], *second.index["record_id"]]
+    second.fs = 500.0
+    with pytest.raises(CorpusError, match="one sampling rate"):
+        Corpus.concatenate([first, second])
+
+
+def test_corpora_are_named_in_the_settings_and_each_gives_as_many_records_as_asked_for(tmp_path: Path) -> None:
+    prepare("synthetic", None, tmp_path / "c", limit=90, jobs=1, seed=1)
+    given = {"data": {"corpus": ["synthetic", str(tmp_path / "c")], "records": 20}, "optimiser": {"batch_size": 8}}
+    settings = Settings.from_dict(given)
+    both = open_corpus(settings)
+    assert len(training_rows(settings, both)) == 40
+    assert sum(record.startswith("synthetic-1-") for record in both.index["record_id"]) == 20
 
 
 def test_signals_pages_and_texts_of_a_batch_belong_together(corpus: Corpus, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -299,12 +301,15 @@ def test_a_single_seed_ages_every_page_differently_and_repeatably() -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_finite_signal_draws(data: st.DataObject) -> None:
-    size = (data.draw(st.integers(64, 1200)), data.draw(st.integers(64, 1200)))
+    size = (data.draw(st.integers(64, 1200)), data.draw(st.integers(64, 1200) | st.integers(1200, 4000)))
+    size = size if data.draw(st.booleans()) else size[::-1]
     values = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.floats(-3, 3, width=32)
     few = np.array(data.draw(st.lists(values, min_size=1, max_size=30)), dtype=np.float32)
     n = data.draw(st.integers(1, 6000))
     signal = np.stack([np.resize(np.roll(few, lead), n) for lead in range(12)])
     layout, ageing = data.draw(st.sampled_from(list(LAYOUTS))), data.draw(st.sampled_from([None, "scan", "photo"]))
+    speed, header = data.draw(st.sampled_from([25.0, 50.0])), data.draw(st.sampled_from(["", "ECG Ω 12", "x" * 400]))
+    layout = replace(LAYOUTS[layout], speed=speed, header=header)
     page = render(
         signal, data.draw(st.sampled_from([50, 100, 333.3, 1000])), layout, size, ageing, data.draw(st.integers())
     )

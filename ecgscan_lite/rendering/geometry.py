@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -16,13 +18,26 @@ class Geometry:
     A page that curls rises by a wave along its width; seen from above it moves up and down the image.
 
     Attributes:
+        page, image: height and width of the flat page and of the image, pixels.
         forward: projective maps. Shape: float64 (B, 3, 3).
         bend: amplitude of the wave, pixels, its periods a pixel, and its phase, radians; None where no page is bent.
             Shape: float64 (B, 3).
     """
 
+    page: Size
+    image: Size
     forward: np.ndarray
     bend: np.ndarray | None = None
+
+    @classmethod
+    def flat(cls, pages: int, page: Size) -> Geometry:
+        """Pages that fill their image."""
+        return cls(page, page, np.tile(np.eye(3), (pages, 1, 1)))
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> Geometry:
+        """The geometry of a part of the image."""
+        shift = np.array([[1.0, 0, -left], [0, 1.0, -top], [0, 0, 1.0]])
+        return replace(self, image=(height, width), forward=shift @ self.forward)
 
     def points(self, page: int, xy: np.ndarray) -> np.ndarray:
         """Where points of the flat page lie in the image. Shape: (n, 2) -> (n, 2)."""
@@ -42,28 +57,39 @@ class Geometry:
         amplitude, frequency, phase = self.bend[page]
         return amplitude * np.sin(2 * np.pi * frequency * x + phase)
 
-    def inside(self, x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
+    def inside(self, x: Tensor, y: Tensor) -> Tensor:
         """Which points of the flat page lie within the image. Shapes: (n,), (B, n) -> bool (B, n)."""
         m = torch.from_numpy(self.forward).to(device=x.device, dtype=torch.float32)[..., None]
         if self.bend is not None:
             y = y + self._rises(slice(None), x.view(1, -1))
         u, v, w = (m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(3))
+        height, width = self.image
         return (w > 0) & (u >= 0) & (u <= width * w) & (v >= 0) & (v <= height * w)
 
-    def sampling_grid(self, pages: slice, height: int, width: int, margin: int, device: torch.device) -> Tensor:
+    def sampling_grid(self, pages: slice, margin: int, device: torch.device) -> Tensor:
         """For each pixel's centre the place (x, y) on the flat page that it shows, [-1, 1] from edge to edge.
 
         Shape: (n, 2, H + 2 * margin, W + 2 * margin); the margin lies around the image.
         """
-        to_unit = np.array([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
+        (page_height, page_width), (height, width) = self.page, self.image
+        to_unit = np.array([[2 / page_width, 0, -1], [0, 2 / page_height, -1], [0, 0, 1]])
         m = torch.from_numpy(to_unit @ np.linalg.inv(self.forward[pages])).to(device=device, dtype=torch.float32)
         x = (torch.arange(-margin, width + margin, device=device) + 0.5).view(1, 1, 1, -1)
         y = (torch.arange(-margin, height + margin, device=device) + 0.5).view(1, 1, -1, 1)
         terms = m[:, :, 0, None, None] * x + (m[:, :, 1, None, None] * y + m[:, :, 2, None, None])  # (n, 3, H, W)
         grid = terms[:, :2] / terms[:, 2:]
         if self.bend is not None:
-            grid[:, 1] -= self._rises(pages, (grid[:, 0] + 1) * (width / 2)) * (2 / height)
+            grid[:, 1] -= self._rises(pages, (grid[:, 0] + 1) * (page_width / 2)) * (2 / page_height)
         return grid
+
+    def paper_share(self, grid: Tensor) -> Tensor:
+        """Share of the page in each pixel of a sampling grid: what bilinear sampling of a page of ones would give.
+
+        Shape: (n, 2, h, w) -> (n, h, w).
+        """
+        half = torch.tensor([self.page[1] / 2, self.page[0] / 2], device=grid.device).view(2, 1, 1)
+        inside = (half + 0.5).sub(grid.abs().mul_(half)).clamp_(0, 1)
+        return inside[:, 0] * inside[:, 1]
 
     def _rises(self, pages: slice, x: Tensor) -> Tensor:
         """How far the wave moves what lies at x, pixels. Shape: (n, ...) or (1, ...) -> (n, ...)."""
@@ -71,16 +97,6 @@ class Geometry:
             torch.from_numpy(self.bend[pages]).to(x.device).T.reshape(3, -1, *[1] * (x.ndim - 1))
         )
         return (amplitude * torch.sin(2 * torch.pi * frequency * x.double() + phase)).float()
-
-
-def paper_share(grid: Tensor, height: int, width: int) -> Tensor:
-    """Share of the page in each pixel of a sampling grid: what bilinear sampling of a page of ones would give.
-
-    Shape: (n, 2, h, w) -> (n, h, w).
-    """
-    half = torch.tensor([width / 2, height / 2], device=grid.device).view(2, 1, 1)
-    inside = (half + 0.5).sub(grid.abs().mul_(half)).clamp_(0, 1)
-    return inside[:, 0] * inside[:, 1]
 
 
 def about_centre(
@@ -113,4 +129,4 @@ def about_centre(
     back = np.broadcast_to(centre, maps.shape).copy()
     back[:, :2, 2] += shift * np.array([width, height])
     bend = curl * np.array([height, 1 / width, 2 * np.pi]) if curl[:, 0].any() else None
-    return Geometry(back @ maps @ np.linalg.inv(centre), bend)
+    return Geometry((height, width), (height, width), back @ maps @ np.linalg.inv(centre), bend)

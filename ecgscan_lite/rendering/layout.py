@@ -11,10 +11,16 @@ from functools import cached_property
 from math import inf
 
 from ecgscan_lite.leads import CHEST_LEADS, LEADS, LIMB_LEADS
+from ecgscan_lite.rendering.names import by_name
 
 CORNERS = ("upper left", "upper right", "lower left", "lower right")
 FONTS = ("sans", "wide", "bold", "serif", "mono")
-_CAPTION_MM = 5.0  # the page grows by it where it says its speed and gain
+_HEADER_MM, _CAPTION_MM = 10.0, 5.0  # the page grows by them where it has a header, and says its speed and gain
+
+#: Height and width of sheets of paper, mm; a strip is cut from a roll.
+SHEETS: dict[str, tuple[float, float]] = {
+    "letter": (215.9, 279.4), "a4": (210.0, 297.0), "strip": (112.0, 300.0),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,11 @@ class Layout:
         label_at: the corner of its strip that a label lies in, one of `CORNERS`.
         separator: length of the ticks across the zero line where leads change within a row; 0: none.
         caption: whether a line below the traces says speed and gain.
+        header: a line above the traces, such as the device's name; what identifies a person does not belong in it.
 
     Raises:
-        ValueError: no such lead, side, corner or font, or a length, time or scale that is not above 0.
+        ValueError: no such lead, side, corner or font, a header that is no line of text, or a length, time or scale
+            that is not above 0.
     """
 
     name: str
@@ -88,12 +96,15 @@ class Layout:
     separator: float = 0.0
     caption: bool = False
     font: str = "sans"
+    header: str = ""
 
     def __post_init__(self) -> None:
         for name in ("pitch", "seconds", "speed", "gain", "chest_gain"):
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
                 raise ValueError(f"{name} of a layout is {value}: it has to be above 0")
+        if not self.header.isprintable():
+            raise ValueError(f"header of a layout is {self.header!r}: it has to be one line of text")
         unknown = [lead for row in self.rows for lead in row if lead.removeprefix("-") not in LEADS]
         if unknown or not all(self.rows) or not self.rows:
             raise ValueError(f"rows of a layout need leads of {', '.join(LEADS)}, got {unknown or self.rows}")
@@ -115,7 +126,7 @@ class Layout:
     @property
     def height(self) -> float:
         """Height of the content, mm."""
-        return self.pitch * len(self.rows) + (_CAPTION_MM if self.caption else 0.0)
+        return self._top + self.pitch * len(self.rows) + (_CAPTION_MM if self.caption else 0.0)
 
     @property
     def scales(self) -> str:
@@ -126,7 +137,12 @@ class Layout:
     @cached_property
     def zeros(self) -> tuple[float, ...]:
         """The zero-millivolt line of each row: in its middle, moved down to the next heavy line of the grid, mm."""
-        return tuple(-(-(row + 0.5) * self.pitch // 5) * 5 for row in range(len(self.rows)))
+        return tuple(-(-(self._top + (row + 0.5) * self.pitch) // 5) * 5 for row in range(len(self.rows)))
+
+    @property
+    def _top(self) -> float:
+        """Where the rows begin, mm."""
+        return _HEADER_MM if self.header else 0.0
 
     @cached_property
     def strips(self) -> tuple[Strip, ...]:
@@ -164,6 +180,16 @@ CABRERA_LIMB_LEADS = ("aVL", "I", "-aVR", "II", "aVF", "III")
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout for layout in (*_layouts(LIMB_LEADS), *_layouts(CABRERA_LIMB_LEADS, "-cabrera"))
 }
+
+
+def sheet_size(name: str, dpi: float = 200) -> tuple[int, int]:
+    """Height and width of a sheet in pixels, for `render(size=...)`; `dpi` pixels an inch.
+
+    Raises:
+        ValueError: no such sheet; the message lists those there are.
+    """
+    height, width = (round(mm / 25.4 * dpi) for mm in by_name("sheet", name, SHEETS))
+    return height, width
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The ink that every page of a layout carries: labels, calibration pulses, separators and the caption.
+"""The ink that every page of a layout carries: labels, calibration pulses, separators, header and caption.
 
 Each is the exact share of every pixel that it covers (letters: averaged from 8 times the size), so no size aliases.
 """
@@ -19,8 +19,8 @@ _FONT_FILES: dict[str, str | None] = {  # None: Pillow's own
     "mono": "DejaVuSansMono.ttf",
 }  # fmt: skip
 _SUPERSAMPLING = 8
-_CAPTION_HEIGHT = 2.4  # of a capital letter, mm
-_CAPTION_FROM_CORNER = (2.5, -1.5)  # lower left corner of the caption from that of the content, mm
+_TEXT_HEIGHT = 2.4  # of a capital letter in header and caption, mm
+_TEXT_FROM_CORNERS = (2.5, 6.0, -1.5)  # base lines: from the left, header from the top, caption from the bottom, mm
 
 PixelBox = tuple[float, float, float, float]
 
@@ -34,7 +34,8 @@ def still_ink(frame: Frame, paper: Paper) -> np.ndarray:
     ink = _label_ink(frame)
     ink += _pulse_ink(frame, paper.pen)
     ink += _separator_ink(frame, paper.pen)
-    ink += _caption_ink(frame)
+    for text, at in _lines_of_text(frame):
+        _write(ink, frame, text, at, _TEXT_HEIGHT)
     return np.minimum(ink, 1.0)
 
 
@@ -58,8 +59,8 @@ def _label_at(frame: Frame, strip: Strip) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=64)
-def _font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
-    """Fonts that come with Pillow and matplotlib, so that every machine has the same."""
+def load_font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
+    """A font of `FONTS`; they come with Pillow and matplotlib, so that every machine has the same."""
     file = _FONT_FILES[name]
     if file is None:
         return ImageFont.load_default(size=pixels)
@@ -70,14 +71,14 @@ def _font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=len(FONTS))
 def _capital_height(font: str) -> float:
-    _, top, _, bottom = _font(font, 100).getbbox("I", anchor="ls")
+    _, top, _, bottom = load_font(font, 100).getbbox("I", anchor="ls")
     return bottom - top
 
 
 def _text_box(frame: Frame, text: str, at: tuple[float, float], height: float) -> PixelBox:
     """Pixel box of a text that starts at a pixel position on its base line; `height` of a capital letter in mm."""
     font = frame.layout.font
-    x0, y0, x1, y1 = _font(font, 100).getbbox(text, anchor="ls")
+    x0, y0, x1, y1 = load_font(font, 100).getbbox(text, anchor="ls")
     unit = height * frame.px_per_mm / _capital_height(font)
     return at[0] + x0 * unit, at[1] + y0 * unit, at[0] + x1 * unit, at[1] + y1 * unit
 
@@ -91,7 +92,7 @@ def _write(ink: np.ndarray, frame: Frame, text: str, at: tuple[float, float], he
     right, bottom = int(np.ceil(box[2])) + 2, int(np.ceil(box[3])) + 2
     tile = Image.new("L", ((right - left) * fine, (bottom - top) * fine))
     start = ((at[0] - left) * fine, (at[1] - top) * fine)
-    ImageDraw.Draw(tile).text(start, text, 255, font=_font(name, size), anchor="ls")
+    ImageDraw.Draw(tile).text(start, text, 255, font=load_font(name, size), anchor="ls")
     small = np.asarray(tile, dtype=np.float64).reshape(bottom - top, fine, right - left, fine).mean((1, 3)) / 255
     rows, columns = slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))
     seen = ink[rows, columns]
@@ -106,13 +107,12 @@ def _label_ink(frame: Frame) -> np.ndarray:
     return ink
 
 
-def _caption_ink(frame: Frame) -> np.ndarray:
-    """Coverage by the line that says speed and gain. Shape: (H, W)."""
-    ink = np.zeros((frame.height, frame.width))
-    if frame.layout.caption:
-        x, y = _CAPTION_FROM_CORNER
-        _write(ink, frame, frame.layout.scales, (frame.x(x), frame.y(frame.layout.height + y)), _CAPTION_HEIGHT)
-    return ink
+def _lines_of_text(frame: Frame) -> list[tuple[str, tuple[float, float]]]:
+    """What header and caption say, and where each starts on its base line, pixels."""
+    x, above, below = _TEXT_FROM_CORNERS
+    layout = frame.layout
+    lines = [(layout.header, above), (layout.scales if layout.caption else "", layout.height + below)]
+    return [(text, (frame.x(x), frame.y(y))) for text, y in lines if text]
 
 
 def _bar(frame: Frame, left: float, top: float, right: float, bottom: float) -> np.ndarray:

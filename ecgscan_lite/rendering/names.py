@@ -17,6 +17,6 @@ def by_name(kind: str, given: str | T, known: dict[str, T]) -> T:
     if isinstance(given, own):
         return given
     if given not in known:
-        article = "an" if own.__name__[0] in "AEIOU" else "a"
-        raise ValueError(f"unknown {kind} {given!r}: choose one of {', '.join(known)}, or {article} {own.__name__}")
+        other = f", or {'an' if own.__name__[0] in 'AEIOU' else 'a'} {own.__name__}" if own is not tuple else ""
+        raise ValueError(f"unknown {kind} {given!r}: choose one of {', '.join(known)}{other}")
     return known[given]

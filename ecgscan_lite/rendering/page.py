@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ecgscan_lite.rendering import raster
 from ecgscan_lite.rendering.geometry import Geometry
 from ecgscan_lite.rendering.marks import label_boxes
 from ecgscan_lite.rendering.raster import Plan, Span
@@ -64,6 +66,29 @@ class Page:
     plan: Plan
     geometry: Geometry | None = None
 
+    def crop(self, top: int, left: int, height: int, width: int) -> Page:
+        """A part of every image, with the truth of what is left in it.
+
+        Raises:
+            ValueError: the part is not within the image.
+        """
+        image_height, image_width = self.image.shape[2:]
+        if not (0 <= top < top + height <= image_height and 0 <= left < left + width <= image_width):
+            raise ValueError(f"a crop of {height} x {width} at {top}, {left} leaves {image_height} x {image_width} px")
+        frame = self.plan.frame
+        geometry = self.geometry or Geometry.flat(len(self), (frame.height, frame.width))
+        image = self.image[:, :, top : top + height, left : left + width]
+        return replace(self, image=image, geometry=geometry.cropped(top, left, height, width))
+
+    @cached_property
+    def ink_mask(self) -> Tensor:
+        """How far the pen of the traces covers each pixel, whatever became of its ink. Shape: uint8 (B, H, W)."""
+        ink = raster.trace_ink(self.signal, self.plan).float().mul_(255 / raster.FULL)
+        if self.geometry is not None:
+            grid = self.geometry.sampling_grid(slice(None), 0, ink.device).permute(0, 2, 3, 1)
+            ink = F.grid_sample(ink.unsqueeze(1), grid, align_corners=False)[:, 0]
+        return ink.round_().to(torch.uint8)
+
     @cached_property
     def visible(self) -> Tensor:
         """Which samples the page shows: on its layout, not missing, within paper and image. Shape: bool (B, 12, T)."""
@@ -84,7 +109,7 @@ class Page:
         if self.geometry is None:
             return within
         x = torch.arange(span.first, span.last + 1, device=y.device) * span.step + span.x0
-        return within & self.geometry.inside(x, y, frame.height, frame.width)
+        return within & self.geometry.inside(x, y)
 
     @cached_property
     def traces(self) -> list[list[Trace]]:
@@ -145,13 +170,13 @@ class Page:
         return xy if self.geometry is None else self.geometry.points(page, xy)
 
     def _box(self, lead: str, xy: np.ndarray, margin: float) -> Box:
-        limit = np.array([self.plan.frame.width, self.plan.frame.height])
+        limit = np.array(self.image.shape[:1:-1])
         low = np.clip(xy.min(0) - margin, 0, limit)
         high = np.clip(xy.max(0) + margin, 0, limit)
         return Box(lead, np.concatenate((low, high)).astype(np.float32))
 
     def _overlaps(self, xy: np.ndarray) -> bool:
-        limit = np.array([self.plan.frame.width, self.plan.frame.height])
+        limit = np.array(self.image.shape[:1:-1])
         return bool((xy.max(0) > 0).all() and (xy.min(0) < limit).all())
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ class Paper:
         pattern: of the grid: "lines", "dots" at each mm (those on the 5 mm lines are the larger), or "none".
 
     Raises:
-        ValueError: unknown pattern.
+        ValueError: unknown pattern, or a pen that is not above 0 and at most 5 mm wide.
     """
 
     paper: tuple[int, int, int] = (255, 252, 248)
@@ -38,6 +38,8 @@ class Paper:
     def __post_init__(self) -> None:
         if self.pattern not in PATTERNS:
             raise ValueError(f"unknown pattern {self.pattern!r}: choose one of {', '.join(PATTERNS)}")
+        if not 0 < self.pen <= 5:
+            raise ValueError(f"pen is {self.pen} mm: it has to be above 0 and at most 5")
 
 
 _WHITE = (255, 255, 255)

@@ -41,6 +41,23 @@ def uniforms(seeds: np.ndarray, n: int) -> np.ndarray:
     return (_mix(_mix(seeds)[:, None] + counters) >> np.uint64(11)) * 2.0**-53
 
 
+_STREAMS = {
+    name: np.uint64(number) << np.uint64(56)
+    for number, name in enumerate((
+        "creases", "stains", "mould", "holes", "shadow", "moire", "streaks", "curl", "motion", "table", "dust",
+        "handwriting", "handwriting colour", "stamps", "stamps colour", "barcode",
+    ), start=1)
+}  # fmt: skip
+
+
+def stream(name: str, seeds: np.ndarray, n: int) -> np.ndarray:
+    """`n` numbers in [0, 1) a seed of an artefact's own: adding it to a page leaves the others as they were.
+
+    Shape: (B,) -> float64 (B, n).
+    """
+    return uniforms(seeds ^ _STREAMS[name], n)
+
+
 def pixel_noise(seeds: np.ndarray, height: int, width: int, device: torch.device) -> Tensor:
     """Nearly normal noise of every pixel, mean 0, deviation 1: the sum of the four bytes of a hash of (seed, pixel).
 

@@ -12,7 +12,7 @@ integers, so the ink is the same on every device, alone or in a batch. Cost: O(W
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -227,6 +227,13 @@ def ink(signal: Tensor, plan: Plan) -> Tensor:
         int16 in [0, FULL]. Shape: (B, H, W).
     """
     return _settle(_accumulate(signal, plan), plan)
+
+
+def trace_ink(signal: Tensor, plan: Plan) -> Tensor:
+    """As `ink`, of the traces alone: no labels, pulses or text."""
+    bare = torch.zeros_like(plan.still)
+    bare[:, 0] = plan.fineness // 2  # so that the shift at the end rounds to nearest
+    return ink(signal, replace(plan, still=bare))
 
 
 def clean(signal: Tensor, plan: Plan, out: Tensor) -> None:

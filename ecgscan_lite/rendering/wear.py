@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgscan_lite.rendering.randomness import uniforms
+from ecgscan_lite.rendering.randomness import stream
 
 _CREASES, _STAINS, _SPOTS, _STREAKS = 3, 5, 12, 4
-_STREAMS = {name: n + 1 for n, name in enumerate(("creases", "stains", "mould", "holes", "shadow", "moire", "streaks"))}
 _COFFEE, _MOULD = (0.25, 0.45, 0.7), (0.6, 0.5, 0.65)  # shares of red, green and blue that a full blot takes away
 _HOLE_RADIUS, _HOLE_MARGIN, _HOLE_DISTANCE = 3.0, 12.0, 80.0  # mm, of ISO 838
 
@@ -109,6 +108,15 @@ def streaks(width: int, seeds: np.ndarray, device: torch.device) -> Tensor:
     return lines.amax(dim=1)[:, None, None, :]
 
 
+def table(height: int, width: int, seeds: np.ndarray, device: torch.device) -> Tensor:
+    """The grain of the wood that a page lies on: loss of light at full strength. Shape: (n, 1, H, W)."""
+    u = _numbers("table", seeds, 4, device).view(-1, 4, 1, 1)
+    x, y = (a / width for a in _image(height, width, device))
+    along, across = torch.where(u[:, 0] < 0.5, x, y), torch.where(u[:, 0] < 0.5, y, x)
+    bent = across + 0.008 * _wave(0.7 * along + u[:, 1]) + 0.002 * _wave(2 * along + 3 * across + u[:, 2])
+    return (0.5 + 0.3 * _wave(14 * bent + u[:, 3]) + 0.2 * _wave(45 * bent)).unsqueeze(1)
+
+
 def _blots(
     x: Tensor,
     y: Tensor,
@@ -166,10 +174,9 @@ def _step(z: Tensor) -> Tensor:
     return t * t * (3 - 2 * t)
 
 
-def _numbers(stream: str, seeds: np.ndarray, n: int, device: torch.device) -> Tensor:
+def _numbers(name: str, seeds: np.ndarray, n: int, device: torch.device) -> Tensor:
     """Uniform numbers of an artefact's own stream. Shape: (B, n)."""
-    own = seeds ^ (np.uint64(_STREAMS[stream]) << np.uint64(56))
-    return torch.from_numpy(uniforms(own, n)).to(device=device, dtype=torch.float32)
+    return torch.from_numpy(stream(name, seeds, n)).to(device=device, dtype=torch.float32)
 
 
 def _image(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
