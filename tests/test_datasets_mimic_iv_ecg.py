@@ -15,6 +15,7 @@ from ecgscan_lite.corpus import Corpus, prepare
 from ecgscan_lite.datasets import open_dataset, open_splits
 from ecgscan_lite.datasets.mimic_iv_ecg import MIMICIVECG, join_sentences
 from ecgscan_lite.datasets.patient_splits import assign_split
+from ecgscan_lite.datasets.tables import TableDataset
 from ecgscan_lite.records import RecordError
 from ecgscan_lite.reports import split_report
 
@@ -122,6 +123,20 @@ def test_opening_looks_at_no_record_and_a_shard_carries_its_own_rows(
     assert len(pickle.dumps(dataset.take(range(50)))) < len(pickle.dumps(dataset)) / 20
     with pytest.raises(RecordError, match="no such record"):
         dataset[17]
+
+
+def test_preparing_asks_for_whole_columns_once_a_shard(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a record would be quadratic, and days for 800,000."""
+    asked = []
+    for column in ("folds", "record_ids", "missing"):
+        get = getattr(TableDataset, column).fget
+        monkeypatch.setattr(
+            TableDataset, column, property(lambda self, get=get: (asked.append(len(self)), get(self))[1])
+        )
+    prepare("mimic_iv_ecg", root, tmp_path / "corpus", jobs=1, records_per_shard=6)
+    assert sum(asked) <= 6 * 12  # a few times each record, in all
 
 
 def test_folders_that_are_not_it_are_refused(root: Path, tmp_path: Path) -> None:
