@@ -69,6 +69,15 @@ def test_a_table_says_what_it_says_and_the_header_the_rest(root: Path) -> None:
     }  # fmt: skip
 
 
+def test_statement_names_are_those_that_a_record_can_have(root: Path) -> None:
+    write_table(root, statements=["NORM", "AFIB;SR", "NORM", "{}"])
+    assert WFDBFolder(root).statement_names == ("NORM", "SR", "AFIB")
+    assert WFDBFolder(root)[3].statements == {}
+    write_table(root, statements=["NORM", "AFIB;SR", "NORM", None])
+    dataset = WFDBFolder(root)
+    assert dataset[3].statements == {"SBRAD": 100.0} and "SBRAD" in dataset.statement_names
+
+
 def test_a_corpus_holds_the_table(root: Path, tmp_path: Path) -> None:
     write_table(root, patient_id=["p1", "p1", "p2", "p3"], report=["One.", "Two.", None, "Four."])
     (root / "vier.hea").unlink()

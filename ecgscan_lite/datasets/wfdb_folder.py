@@ -39,7 +39,7 @@ class WFDBFolder(TableDataset):
 
     Attributes:
         table: `record_id`, `patient_id`, `split` of each record, and what else of the columns above there is.
-        statement_names: the SCP codes that the CSV file uses; all there are where it has no such column.
+        statement_names: the SCP codes that the CSV file uses; all there are where a header may speak for it.
 
     Args:
         root: the folder.
@@ -72,7 +72,9 @@ class WFDBFolder(TableDataset):
             records["split"] = assign_splits(records["patient_id"])
         self.statement_names: tuple[str, ...] = tuple(STATEMENTS)
         if "statements" in records:
-            records["statements"], self.statement_names = _parse_statements(records["statements"], file)
+            records["statements"], used = _parse_statements(records["statements"], file)
+            if records["statements"].notna().all():  # else headers may name others
+                self.statement_names = used
         self.table = (records if split is None else records[records["split"] == split]).reset_index(drop=True)
 
     def read(self, row: pd.Series) -> ECGRecord:
