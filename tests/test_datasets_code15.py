@@ -159,6 +159,7 @@ def test_folders_that_are_not_it_are_refused(root: Path, monkeypatch: pytest.Mon
     for words, spoilt in {
         "no column AF": table.drop(columns="AF"),
         "more than once": pd.concat([table, table[:1]]),
+        "exam_id of row 4 is empty": table.assign(exam_id=table["exam_id"].astype(str).where(table.index != 2)),
         "no file that exams.csv names": table.assign(trace_file="../exams_part0.hdf5"),
     }.items():
         spoilt.to_csv(root / "exams.csv", index=False)

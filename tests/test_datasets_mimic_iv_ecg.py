@@ -93,6 +93,7 @@ def test_prepared_records_that_cant_be_read_are_listed(root: Path, tmp_path: Pat
     (root / f"{table['path'][1]}.hea").unlink()
     table.loc[2, "path"] = "../elsewhere/40689240"
     table.loc[3, "path"] = None
+    table.loc[11, "subject_id"] = None  # counts as a patient of its own
     table.to_csv(root / "record_list.csv", index=False)
     corpus = Corpus(prepare("mimic_iv_ecg", root, tmp_path / "corpus", fs=500, jobs=1, records_per_shard=4))
     reasons = {entry["record_id"]: entry["reason"] for entry in corpus.info["refused"]}
@@ -100,7 +101,7 @@ def test_prepared_records_that_cant_be_read_are_listed(root: Path, tmp_path: Pat
     for number, words in enumerate(["cut short", "no such record", "outside", "outside"]):
         reason = reasons[str(40_689_238 + number)]
         assert words in reason and "\n" not in reason and len(reason) < 300
-    assert corpus.info["counts"] | {"records": 8, "refused": 4, "patients": 5} == corpus.info["counts"]
+    assert corpus.info["counts"] | {"records": 8, "refused": 4, "patients": 6} == corpus.info["counts"]
     for row, name in enumerate(corpus.index["record_id"]):
         np.testing.assert_allclose(corpus.signals(row, 1.2)[0], np.load(root / f"{name}.npy"), atol=5.1e-4)
     assert corpus.reports[0] == MIMICIVECG(root).table.set_index("record_id")["report"][corpus.index["record_id"][0]]

@@ -70,7 +70,8 @@ class CODE15(TableDataset):
         table["sex"] = table["is_male"].str.lower().map({"true": "male", "1": "male", "false": "female", "0": "female"})
         for column in FINDINGS:
             table[column] = table[column].str.lower().isin(("true", "1"))
-        table["split"] = assign_splits(table["patient_id"].fillna(""))
+        table["patient_id"] = table["patient_id"].fillna(table["exam_id"])
+        table["split"] = assign_splits(table["patient_id"])
         table = table if split is None else table[table["split"] == split]
         there = table["trace_file"].isin([file.name for file in self.root.glob("*.hdf5")])
         if not there.any():

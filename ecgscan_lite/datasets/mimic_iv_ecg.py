@@ -48,10 +48,11 @@ class MIMICIVECG(TableDataset):
         self.root, self.split, self.fs = Path(root), split, fs
         records = read_table(self.root / RECORD_LIST, ("subject_id", "study_id", "path"), dtype=str, engine="pyarrow")
         require_unique(records["study_id"], self.root / RECORD_LIST, "study_id")
+        patients = records["subject_id"].fillna(records["study_id"])
         table = pd.DataFrame(
-            {"record_id": records["study_id"], "patient_id": records["subject_id"], "path": records["path"].fillna("")}
+            {"record_id": records["study_id"], "patient_id": patients, "path": records["path"].fillna("")}
         )
-        table["split"] = assign_splits(table["patient_id"].fillna(""))
+        table["split"] = assign_splits(patients)
         table["report"] = table["record_id"].map(_read_reports(self.root / MEASUREMENTS))
         self.table = (table if split is None else table[table["split"] == split]).reset_index(drop=True)
 

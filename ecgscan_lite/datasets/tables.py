@@ -97,11 +97,13 @@ def read_table(path: Path, needed: Sequence[str], **options: Any) -> pd.DataFram
 
 
 def require_unique(ids: pd.Series, path: Path, what: str) -> None:
-    """Refuse a table that names a record more than once, since its two rows could land in two splits.
+    """Refuse a table that names a record not at all, or more than once: its two rows could land in two splits.
 
     Raises:
         ValueError: it does.
     """
+    if ids.isna().any():
+        raise ValueError(f"{path}: {what} of row {int(ids.isna().to_numpy().argmax()) + 2} is empty")
     twice = ids[ids.duplicated()]
     if len(twice):
         raise ValueError(f"{path}: {what} {str(twice.iloc[0])[:80]!r} is there more than once")
