@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ecgscan_lite.encoders.image import PageEncoding, encode_positions
+from ecgscan_lite.encoders.image import PageEncoding, encode_positions, ink
 
 RATE = 100  # Hz, of what is reconstructed
 SAMPLES = 1000  # of every lead: 10 s
@@ -80,7 +80,7 @@ class LeadDecoder(nn.Module):
 
     def forward(self, page: PageEncoding) -> Reading:
         context, places = self._find(page)
-        window = self._read(page.ink, places)
+        window = self._read(ink(page.pages), places)
         hidden = self.mix(self.from_context(context) + self.from_window(window))
         gate = self.gate(context).sigmoid()  # (B, Q, 1)
         patches = self.to_samples(hidden).float() + gate.float() * self.height_to_samples(window).float()
@@ -113,12 +113,12 @@ class LeadDecoder(nn.Module):
         seen = shown * (patches + refine @ patches)  # (B, 20, 12, 50)
         return (seen + (1 - shown) * (fill @ seen)).transpose(1, 2)
 
-    def _read(self, ink: Tensor, places: Tensor) -> Tensor:
+    def _read(self, dark: Tensor, places: Tensor) -> Tensor:
         """The window of the ink around each place. Shape: (B, Q, rows * columns)."""
-        if ink.shape[-2] > INK_ROWS or ink.shape[-1] > INK_COLUMNS:
-            ink = F.interpolate(ink, size=(INK_ROWS, INK_COLUMNS), mode="area")
-        y = torch.linspace(-WINDOW_HEIGHT / 2, WINDOW_HEIGHT / 2, WINDOW_ROWS, device=ink.device)
-        x = torch.linspace(-WINDOW_WIDTH / 2, WINDOW_WIDTH / 2, WINDOW_COLUMNS, device=ink.device)
+        if dark.shape[-2] > INK_ROWS or dark.shape[-1] > INK_COLUMNS:
+            dark = F.interpolate(dark, size=(INK_ROWS, INK_COLUMNS), mode="area")
+        y = torch.linspace(-WINDOW_HEIGHT / 2, WINDOW_HEIGHT / 2, WINDOW_ROWS, device=dark.device)
+        x = torch.linspace(-WINDOW_WIDTH / 2, WINDOW_WIDTH / 2, WINDOW_COLUMNS, device=dark.device)
         window = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)  # (points, 2)
         points = 2 * (places[:, :, None] + window) - 1  # grid_sample counts from -1 to 1
-        return F.grid_sample(ink, points, align_corners=False)[:, 0]
+        return F.grid_sample(dark, points, align_corners=False)[:, 0]

@@ -20,18 +20,18 @@ class PageEncoding(NamedTuple):
         tokens: of a grid over the page, in reading order. Shape: (B, N, C).
         positions: centres of the tokens, x and y as shares of the page's width and height. Shape: (N, 2).
         codes: position codes of the tokens. Shape: (N, P).
-        ink: how dark each pixel is, in standard deviations from the page's mean. Shape: (B, 1, H, W).
+        pages: what was encoded, since a token is wider than a wave of the heart. Shape: uint8 (B, 3, H, W).
     """
 
     features: Tensor
     tokens: Tensor
     positions: Tensor
     codes: Tensor
-    ink: Tensor
+    pages: Tensor
 
     def part(self, pages: slice) -> PageEncoding:
         """The encoding of some of the pages."""
-        return self._replace(features=self.features[pages], tokens=self.tokens[pages], ink=self.ink[pages])
+        return self._replace(features=self.features[pages], tokens=self.tokens[pages], pages=self.pages[pages])
 
 
 class ImageEncoder(nn.Module):
@@ -74,7 +74,7 @@ class ImageEncoder(nn.Module):
         )[-1]
         tokens = self.token_norm(self.to_tokens(last).flatten(2).mT)
         positions = grid_positions(*last.shape[-2:], device=pages.device)
-        return PageEncoding(self._pool(last), tokens, positions, encode_positions(positions), ink(pages))
+        return PageEncoding(self._pool(last), tokens, positions, encode_positions(positions), pages)
 
     def normalise(self, pages: Tensor) -> Tensor:
         """Scale uint8 pages as the backbone was trained to see them. Shape: (B, 3, H, W), kept."""

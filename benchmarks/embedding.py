@@ -1,0 +1,94 @@
+"""Embedding: pages a second through `embed_images`, beside the bare image tower, and how long the weights take to load.
+
+    python benchmarks/embedding.py --out book/results/embedding.json
+
+Both get the same pages, of the model's size, in the same batches on one core, in turns; the tower alone gets them as
+normalised floats. Loading is timed in new processes, after the import of torch and timm, with the hub switched off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import timm
+import torch
+
+import ecgscan_lite as es
+from ecgscan_lite.datasets import open_dataset
+
+PAGES, BATCH = 256, 64
+LOADING = """
+import time, timm, torch
+start = time.perf_counter()
+import ecgscan_lite as es
+es.load(device="cpu")
+print(time.perf_counter() - start)
+"""
+
+
+def in_turns(functions: list[Callable[[], object]], repeats: int) -> list[float]:
+    """Least CPU seconds of each function; the first round does not count."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeats + 1):
+        for function, taken in zip(functions, times, strict=True):
+            start = time.process_time()
+            function()
+            taken.append(time.process_time() - start)
+    return [min(taken[1:]) for taken in times]
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--weights", help="a run's folder; the package's own if not given")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    model = es.load(arguments.weights, device="cpu")
+    dataset = open_dataset("synthetic", split="test", n=PAGES)
+    signals = torch.stack([torch.from_numpy(record.signal) for record in dataset])
+    pages = es.render(signals, dataset.fs, size=model.page_size).image
+    floats = [model.image_encoder.normalise(batch) for batch in pages.split(BATCH)]
+
+    def tower() -> None:
+        with torch.inference_mode():
+            for batch in floats:
+                model.image_encoder.backbone.forward_features(batch)
+
+    bare, whole = in_turns([tower, lambda: model.embed_images(pages, batch_size=BATCH)], arguments.repeats)
+    offline = os.environ | {"HF_HUB_OFFLINE": "1"}
+    loading = [
+        float(subprocess.check_output([sys.executable, "-c", LOADING], text=True, env=offline)) for _ in range(5)
+    ]
+    result = {
+        "command": " ".join(["python", "benchmarks/embedding.py", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": platform.machine(), "threads": 1,
+        "load_average": os.getloadavg()[0],
+        "versions": {"ecgscan_lite": es.__version__, "torch": torch.__version__, "timm": timm.__version__},
+        "tower": model.towers.image, "page_size": list(model.page_size),
+        "pages_per_second": PAGES / whole, "bare_tower_pages_per_second": PAGES / bare,
+        "share_of_bare_speed": bare / whole, "load_seconds": statistics.median(loading),
+    }  # fmt: skip
+    print(
+        f"{result['pages_per_second']:.0f} pages/s, {result['share_of_bare_speed']:.1%} of the tower's bare "
+        f"{result['bare_tower_pages_per_second']:.0f}; weights loaded in {result['load_seconds']:.2f} s"
+    )
+    if arguments.out:
+        temporary = arguments.out.with_name(f".{arguments.out.name}.part")
+        temporary.write_text(json.dumps(result, indent=1))
+        temporary.replace(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
