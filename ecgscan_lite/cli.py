@@ -44,23 +44,41 @@ def quickstart(
 
 @app.command(epilog="Example: `ecgscan prepare ptbxl --root ptb-xl/1.0.3 --out corpora/ptbxl`")
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="synthetic, ptbxl, cpsc2018, georgia, ningbo or csn.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(help="synthetic, ptbxl, mimic_iv_ecg, code15, cpsc2018, georgia, ningbo, csn or folder."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the corpus.")],
-    root: Annotated[Path | None, typer.Option(help="Folder that the publisher's archive unpacks to.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that the publisher's archive unpacks to, or that of the records.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Of `folder`: the CSV file; records.csv or the only one in it if not given.")
+    ] = None,
     fs: Annotated[int, typer.Option(help="Sampling rate of the corpus, Hz.")] = 100,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if not given.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://10.0.0.1:8786; its workers do the work."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="How many records at most.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Read a data set once, and keep it as a corpus that pretraining and evaluation read fast.
 
     Interrupted, it continues where it was.
+
+    `folder` is WFDB records of your own. A CSV file lists them, with the columns `path` (relative to the root, without
+    suffix) and, each as you have it, `patient_id`, `split` (train, val or test), `report`, `age`, `sex` (male, female)
+    and `statements` (SCP codes: `NORM;SR`, or JSON); other columns are ignored. Without a split the patient decides.
     """
     from ecgscan_lite.corpus import Corpus
     from ecgscan_lite.preparation import prepare as run
 
     options = {"seed": seed} if dataset == "synthetic" else {}
-    corpus = Corpus(run(dataset, root, out, fs=fs, jobs=jobs, limit=limit, **options))
+    if table is not None:
+        options["table"] = table
+    corpus = Corpus(run(dataset, root, out, fs=fs, jobs=jobs, scheduler=scheduler, limit=limit, **options))
     refused = corpus.info.get("refused", [])
     print(f"{len(corpus)} records in {out}" + (f"; {len(refused)} refused, see corpus.json" if refused else ""))
 

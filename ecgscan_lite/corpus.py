@@ -187,14 +187,13 @@ class Corpus:
         """
         rows = np.atleast_1d(np.arange(len(self))[rows])
         length = round(seconds * self.fs)
-        out = np.full((len(rows), len(LEADS), length), np.nan, dtype=np.float32)
-        layout, group_of_row = np.unique(
-            np.stack([self._shard[rows], self._length[rows]]), axis=1, return_inverse=True
-        )  # records that can be gathered at once are those of one shard and one length
-        for group, (shard, samples) in enumerate(layout.T):
-            places = np.flatnonzero(group_of_row.ravel() == group)
-            part = _gather(self._shards[shard], self._offset[rows[places]], samples, min(samples, length))
-            out[places, :, : part.shape[2]] = part
+        out = np.empty((len(rows), len(LEADS), length), dtype=np.float32)
+        for block, shard, offset, samples in zip(
+            out, self._shard[rows].tolist(), self._offset[rows].tolist(), self._length[rows].tolist(), strict=True
+        ):
+            stored = self._shards[shard][offset : offset + len(LEADS) * samples].reshape(len(LEADS), samples)
+            _decode(stored[:, :length], block[:, : min(samples, length)])
+            block[:, samples:] = np.nan
         return out
 
     def statements(self, rows: Sequence[int] | np.ndarray | slice | None = None) -> list[dict[str, float]]:
@@ -275,18 +274,11 @@ def encode(record: ECGRecord, fs: float) -> tuple[np.ndarray, dict[str, Any]]:
     }  # fmt: skip
 
 
-def _gather(shard: np.ndarray, offsets: np.ndarray, samples: int, length: int) -> np.ndarray:
-    """The first `length` samples of records of `samples` samples per lead, in mV. Shape: (n, 12, length)."""
-    step = shard.itemsize
-    starts = shard.size - (len(LEADS) - 1) * samples - length + 1
-    windows = np.lib.stride_tricks.as_strided(
-        shard, (starts, len(LEADS), length), (step, samples * step, step), writeable=False
-    )
-    block = windows[offsets]
-    signal = block.astype(np.float32)
-    signal *= np.float32(1e-3)
-    signal[block == MISSING] = np.nan
-    return signal
+def _decode(stored: np.ndarray, out: np.ndarray) -> None:
+    """int16 microvolts to float32 mV, in one pass where no sample is missing."""
+    np.multiply(stored, np.float32(1e-3), out=out, dtype=np.float32)
+    if stored.min(initial=LARGEST) == MISSING:
+        out[stored == MISSING] = np.nan
 
 
 def _read_info(path: Path) -> dict[str, Any]:
@@ -322,4 +314,5 @@ def _map_shard(path: Path, number: int, shard: dict[str, Any]) -> np.ndarray:
     if size != shard["bytes"] or size % SAMPLE.itemsize:
         state = "absent" if size < 0 else f"{size} bytes long instead of {shard['bytes']}"
         raise CorpusError(f"{path}: {file.name} is {state}; delete the folder and prepare it again")
-    return np.memmap(file, dtype=SAMPLE, mode="r") if size else np.empty(0, dtype=SAMPLE)
+    # a plain array of the mapped samples: a slice of np.memmap itself takes longer than the samples in it
+    return np.asarray(np.memmap(file, dtype=SAMPLE, mode="r")) if size else np.empty(0, dtype=SAMPLE)

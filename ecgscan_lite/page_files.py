@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
 import re
 import shutil
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +21,7 @@ from tqdm.auto import tqdm
 from ecgscan_lite.corpus import INFO_FILE, Corpus
 from ecgscan_lite.records import ECGRecord, RecordError, read_record
 from ecgscan_lite.rendering import Layout, Page, Paper, Trace, render, sheet_size
+from ecgscan_lite.workers import process_pool
 
 PDF_FILE = "pages.pdf"
 _PDF_PAGES = ".pdf-pages"  # folder of the images that a PDF is bound from
@@ -147,17 +145,8 @@ def _draw(drawing: _Drawing, records: dict[str, Path | int], jobs: int) -> Itera
     if jobs == 1 or len(records) == 1:
         yield from (drawing.draw(name, place) for name, place in records.items())
         return
-    # spawned, not forked: the caller may have threads, and a fork would copy their locks
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(records)), context, torch.set_num_threads, (1,)) as executor:
-        try:
-            yield from executor.map(drawing.draw, records, records.values(), chunksize=4)
-        except BrokenProcessPool:
-            raise ValueError(
-                "a process died, perhaps for lack of memory: run this again with fewer jobs; finished pages are kept"
-            ) from None
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+    with process_pool(min(jobs, len(records)), "pages", torch.set_num_threads, 1) as executor:
+        yield from executor.map(drawing.draw, records, records.values(), chunksize=4)
 
 
 def _bind(images: list[Path], out: Path) -> Path:

@@ -5,39 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import multiprocessing
 import os
-import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from ecgscan_lite.corpus import COLUMNS, INDEX_FILE, INFO_FILE, SHARD_FILE, VERSION, Corpus, encode
-from ecgscan_lite.datasets import SPLITS, Dataset, open_dataset
-from ecgscan_lite.records import RecordError
+from ecgscan_lite.corpus import COLUMNS, INDEX_FILE, INFO_FILE, VERSION, Corpus
+from ecgscan_lite.datasets import SPLITS, Dataset, open_splits
+from ecgscan_lite.shard_files import (
+    TEMPORARY,
+    Shard,
+    look_for_shards,
+    read_json,
+    read_part,
+    temporary_name,
+    write_json,
+    write_shard,
+)
+from ecgscan_lite.workers import as_they_end, cores, dask_cluster, process_pool
 
 #: A shard per this many records, but no more than so many shards: each mapped shard holds a file open.
 RECORDS_PER_SHARD, MOST_SHARDS = 1024, 400
+#: Shards that a cluster is given at a time.
+SHARDS_IN_FLIGHT = 128
 
-_SETTINGS_FILE, _PART_FILE, _TEMPORARY = "preparing.json", "shard-{:05d}.json", ".tmp"
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What a worker needs for any shard; the items are (split, number of the record in it)."""
-
-    out: Path
-    fs: float
-    datasets: dict[str, Dataset]
-    shards: list[list[tuple[str, int]]]
+_SETTINGS_FILE = "preparing.json"
+_TYPES = {"fold": pa.int64(), "age": pa.float64(), "shard": pa.int64(), "offset": pa.int64(), "length": pa.int64()}
+_SCHEMA = pa.schema([(column, _TYPES.get(column, pa.string())) for column in COLUMNS])
 
 
 def prepare(
@@ -47,6 +47,7 @@ def prepare(
     *,
     fs: float = 100,
     jobs: int | None = None,
+    scheduler: str | None = None,
     limit: int | None = None,
     progress: bool = True,
     records_per_shard: int | None = None,
@@ -55,7 +56,8 @@ def prepare(
     """Prepare a data set: read every record once, and write it as a corpus.
 
     A record that can't be read is left out, and listed with the reason in `corpus.json`. If the same preparation was
-    interrupted, its finished shards are kept; if it was completed, nothing is done.
+    interrupted, its finished shards are kept; if it was completed, nothing is done. The corpus is the same, byte for
+    byte, wherever and by how many processes it is written.
 
     Args:
         name: a data set's name, see `open_dataset`.
@@ -63,6 +65,8 @@ def prepare(
         out: folder to write to, new or empty.
         fs: sampling rate of the corpus, Hz.
         jobs: processes; None for one per core. A script that asks for several needs `if __name__ == "__main__":`.
+        scheduler: address of a Dask scheduler, such as `tcp://10.0.0.1:8786`, whose workers do the work in place of
+            processes here. All of its machines, and this one, need to have `root` and `out` at the same paths.
         limit: how many records at most, taken from the splits in proportion; None for all.
         progress: whether to show a bar, if the output is a terminal.
         records_per_shard: None for 1024, or more where there would be more than 400 shards.
@@ -72,60 +76,84 @@ def prepare(
         The folder.
 
     Raises:
-        ValueError: no such data set, none of its records can be read, or `out` holds something else.
+        ValueError: no such data set, none of its records can be read, `out` holds something else, a process died, or
+            the cluster can't be used.
     """
     for key, value in (("limit", limit), ("jobs", jobs), ("records_per_shard", records_per_shard)):
         if value is not None and value < 1:
             raise ValueError(f"{key}={value}: must be at least 1")
-    out = Path(out)
-    datasets = {split: open_dataset(name, root, split, fs=fs, **options) for split in SPLITS}
-    items = _choose_records(datasets, limit)
-    size = records_per_shard or max(RECORDS_PER_SHARD, math.ceil(len(items) / MOST_SHARDS))
-    job = _Job(out, float(fs), datasets, _divide(items, size))
+    # paths from the root of the file system, since workers elsewhere are in other folders
+    out, root = Path(out).absolute(), root if root is None else Path(root).absolute()
+    datasets = open_splits(name, root, fs=fs, **options)
+    counts = _choose_records(datasets, limit)
+    total = sum(counts.values())
+    shards = _divide(counts, records_per_shard or max(RECORDS_PER_SHARD, math.ceil(total / MOST_SHARDS)))
     settings = {
         "version": VERSION, "dataset": name, "fs": float(fs), "options": json.loads(json.dumps(options, default=str)),
-        "limit": limit, "shards": len(job.shards), "records": _fingerprint(datasets, items),
+        "limit": limit, "shards": len(shards), "records": _fingerprint(datasets, counts),
     }  # fmt: skip
     if _is_finished(out, settings):
         Corpus(out)
     else:
-        parts = _write_shards(job, jobs, progress)
-        _finish(job, settings, parts)
-    for leftover in (*out.glob(f"*{_TEMPORARY}"), *out.glob("shard-*.json"), out / _SETTINGS_FILE):
+        waiting = [number for number, whole in enumerate(look_for_shards(out, len(shards))) if not whole]
+        tasks = (Shard(out, float(fs), number, _pieces(datasets, shards[number])) for number in waiting)
+        left = sum(len(numbers) for number in waiting for numbers in shards[number].values())
+        with tqdm(
+            total=total, initial=total - left, desc="records", unit="record", disable=not progress or None
+        ) as bar:
+            _write_shards(tasks, min(jobs or cores(), len(waiting)), scheduler, bar.update)
+        _finish(out, datasets, settings)
+    for leftover in (*out.glob(f"*{TEMPORARY}"), *out.glob("shard-*.json"), out / _SETTINGS_FILE):
         leftover.unlink(missing_ok=True)
     return out
 
 
-def _choose_records(datasets: dict[str, Dataset], limit: int | None) -> list[tuple[str, int]]:
-    """All records, or the first of each split in proportion to its size."""
+def _choose_records(datasets: dict[str, Dataset], limit: int | None) -> dict[str, int]:
+    """How many records of each split, its first: all, or in proportion to its size."""
     sizes = {split: len(dataset) for split, dataset in datasets.items()}
     total = sum(sizes.values())
-    if limit is not None and limit < total:
-        ends, counts = 0, {}
-        for split, size in sizes.items():  # differences of rounded sums, so that the counts add up to the limit
-            before, ends = round(ends * limit / total), ends + size
-            counts[split] = round(ends * limit / total) - before
-        sizes = counts
-    return [(split, index) for split, size in sizes.items() for index in range(size)]
+    if limit is None or limit >= total:
+        return sizes
+    ends, counts = 0, {}
+    for split, size in sizes.items():  # differences of rounded sums, so that the counts add up to the limit
+        before, ends = round(ends * limit / total), ends + size
+        counts[split] = round(ends * limit / total) - before
+    return counts
 
 
-def _divide(items: list[tuple[str, int]], size: int) -> list[list[tuple[str, int]]]:
-    """Shards of equal size, so that processes end together."""
-    count = max(math.ceil(len(items) / size), 1)
-    bounds = [len(items) * number // count for number in range(count + 1)]
-    return [items[start:end] for start, end in pairwise(bounds)]
+def _divide(counts: dict[str, int], size: int) -> list[dict[str, range]]:
+    """Shards of equal size, so that processes end together: the numbers of the records of each split in each."""
+    total = sum(counts.values())
+    shards = max(math.ceil(total / size), 1)
+    ends = [total * number // shards for number in range(shards + 1)]
+    return [dict(_between(counts, *bounds)) for bounds in pairwise(ends)]
 
 
-def _record_id(dataset: Dataset, split: str, index: int) -> str:
-    ids = getattr(dataset, "record_ids", None)
-    return ids[index] if ids else f"{split} {index}"
+def _between(counts: dict[str, int], start: int, end: int) -> Iterator[tuple[str, range]]:
+    """Of the splits' records one after another, those from `start` to `end`."""
+    first = 0
+    for split, count in counts.items():
+        numbers = range(max(start - first, 0), min(end - first, count))
+        if numbers:
+            yield split, numbers
+        first += count
 
 
-def _fingerprint(datasets: dict[str, Dataset], items: Sequence[tuple[str, int]]) -> str:
+def _fingerprint(datasets: dict[str, Dataset], counts: dict[str, int]) -> str:
     """Tells this choice of records from others."""
-    ids = {split: getattr(dataset, "record_ids", None) for split, dataset in datasets.items()}
-    names = [(split, ids[split][index] if ids[split] else index) for split, index in items]
+    ids = {split: getattr(dataset, "record_ids", range(len(dataset))) for split, dataset in datasets.items()}
+    names = [(split, record_id) for split, count in counts.items() for record_id in ids[split][:count]]
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
+def _pieces(datasets: dict[str, Dataset], shard: dict[str, range]) -> tuple[tuple[str, Dataset, Sequence[int]], ...]:
+    """Those rows of the tables that a shard needs: a whole table would be too much to send with every shard."""
+    return tuple(
+        (split, datasets[split].take(numbers), range(len(numbers)))
+        if hasattr(datasets[split], "take")
+        else (split, datasets[split], numbers)
+        for split, numbers in shard.items()
+    )
 
 
 def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
@@ -141,14 +169,14 @@ def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
         if file.is_file():
             _check_same(file, settings)
             return file.name == INFO_FILE
-    if any(not file.name.endswith(_TEMPORARY) for file in out.iterdir()):
+    if any(not file.name.endswith(TEMPORARY) for file in out.iterdir()):
         raise ValueError(f"{out}: not empty, and no corpus; name a new folder")
-    _write_json(out / _SETTINGS_FILE, {"settings": settings})
+    write_json(out / _SETTINGS_FILE, {"settings": settings})
     return False
 
 
 def _check_same(file: Path, settings: dict[str, Any]) -> None:
-    there = (_read_json(file) or {}).get("settings")
+    there = (read_json(file) or {}).get("settings")
     if not isinstance(there, dict):
         raise ValueError(f"{file}: damaged; delete the folder {file.parent} and prepare it again")
     other = [key for key in settings if there.get(key) != settings[key]]
@@ -159,133 +187,45 @@ def _check_same(file: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _write_shards(job: _Job, jobs: int | None, progress: bool) -> list[dict[str, Any]]:
-    parts = {number: _read_part(job, number) for number in range(len(job.shards))}
-    waiting = [number for number, part in parts.items() if part is None]
-    jobs = min(jobs or _cores(), len(waiting))
-    total = sum(map(len, job.shards))
-    with tqdm(total=total, desc="records", unit="record", disable=None if progress else True) as bar:
-        bar.update(total - sum(len(job.shards[number]) for number in waiting))
-        if jobs <= 1:
-            parts |= {number: _write_shard(job, number, bar.update) for number in waiting}
-        else:
-            parts |= _write_in_parallel(job, waiting, jobs, bar.update)
-    return [parts[number] for number in sorted(parts)]
+def _write_shards(tasks: Iterator[Shard], jobs: int, scheduler: str | None, advance: Callable[[int], Any]) -> None:
+    if scheduler is None and jobs <= 1:
+        for task in tasks:
+            write_shard(task, advance)
+        return
+    workers = process_pool(jobs, "shards") if scheduler is None else dask_cluster(scheduler, "shards")
+    with workers as executor:
+        for count in as_they_end(executor, write_shard, tasks, 2 * jobs if scheduler is None else SHARDS_IN_FLIGHT):
+            advance(count)
 
 
-def _write_in_parallel(
-    job: _Job, waiting: Sequence[int], jobs: int, advance: Callable[[int], Any]
-) -> dict[int, dict[str, Any]]:
-    # spawned, not forked: the caller may have threads, and a fork would copy their locks
-    context = multiprocessing.get_context("spawn")
-    parts = {}
-    with ProcessPoolExecutor(jobs, context, _start_worker, (job,)) as executor:
-        futures = {executor.submit(_write_shard_in_worker, number): number for number in waiting}
-        try:
-            for future in as_completed(futures):
-                number = futures[future]
-                parts[number] = future.result()
-                advance(len(job.shards[number]))
-        except BrokenProcessPool:
-            raise ValueError(
-                "a process died, perhaps for lack of memory: run this again with fewer jobs; finished shards are kept"
-            ) from None
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
-    return parts
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_worker_job: _Job | None = None
-
-
-def _start_worker(job: _Job) -> None:
-    global _worker_job  # a worker's process has one job for its life, too large to send along with every shard
-    _worker_job = job
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker would outlive a parent that is killed, waiting for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _write_shard_in_worker(number: int) -> dict[str, Any]:
-    assert _worker_job is not None
-    return _write_shard(_worker_job, number)
-
-
-def _write_shard(job: _Job, number: int, advance: Callable[[int], Any] = lambda count: None) -> dict[str, Any]:
-    """Write a shard, then the part of the index that it makes; a shard without its part is written again."""
-    file = job.out / SHARD_FILE.format(number)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}{_TEMPORARY}")
-    digest, rows, refused, offset = hashlib.sha256(), [], [], 0
-    with temporary.open("wb") as stream:
-        for split, index in job.shards[number]:
-            dataset = job.datasets[split]
-            try:
-                samples, row = encode(dataset[index], job.fs)
-            except RecordError as error:
-                refused.append({"record_id": _record_id(dataset, split, index), "split": split, "reason": str(error)})
-            else:
-                stream.write(samples.tobytes())
-                digest.update(samples.tobytes())
-                folds = getattr(dataset, "folds", None)
-                fold = int(folds[index]) if folds is not None else 0
-                rows.append(row | {"split": split, "fold": fold, "shard": number, "offset": offset})
-                offset += samples.size
-            advance(1)
-    temporary.replace(file)
-    part = {"bytes": file.stat().st_size, "sha256": digest.hexdigest(), "rows": rows, "refused": refused}
-    _write_json(job.out / _PART_FILE.format(number), part)
-    return part
-
-
-def _read_part(job: _Job, number: int) -> dict[str, Any] | None:
-    """What an earlier run noted of a shard that it finished."""
-    part, file = _read_json(job.out / _PART_FILE.format(number)), job.out / SHARD_FILE.format(number)
-    whole = part is not None and file.is_file() and file.stat().st_size == part.get("bytes")
-    return part if whole else None
-
-
-def _finish(job: _Job, settings: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
-    """Write the index and, last of all, the file that makes the folder a corpus."""
-    rows = [row for part in parts for row in part["rows"]]
-    refused = [record for part in parts for record in part["refused"]]
-    if not rows:
+def _finish(out: Path, datasets: dict[str, Dataset], settings: dict[str, Any]) -> None:
+    """Write the index, a shard at a time, and, last of all, the file that makes the folder a corpus."""
+    counts, patients, shards, refused = Counter[str](), set[str](), [], []
+    temporary = temporary_name(out / INDEX_FILE)
+    with pq.ParquetWriter(temporary, _SCHEMA) as index:
+        for number in range(settings["shards"]):
+            part = read_part(out, number)
+            if part is None:
+                raise ValueError(f"{out}: shard {number} is not here; all machines have to have this folder, the same")
+            rows = part["rows"]
+            index.write_table(pa.Table.from_pylist(rows, _SCHEMA))
+            shards.append({"bytes": part["bytes"], "sha256": part["sha256"]})
+            refused += part["refused"]
+            patients.update(row["patient_id"] for row in rows)
+            counts += Counter(row["split"] for row in rows)
+            counts["clipped_samples"] += sum(row["clipped"] for row in rows)
+            counts["with_report"] += sum(row["report"] is not None for row in rows)
+    records = sum(counts[split] for split in SPLITS)
+    if not records:
         reason = f"the first: {refused[0]['reason']}" if refused else "there are none"
         raise ValueError(f"{settings['dataset']}: none of its {len(refused)} records can be read; {reason}")
-    index = pd.DataFrame(rows)
-    temporary = job.out / f"{INDEX_FILE}{_TEMPORARY}"
-    index[list(COLUMNS)].astype({"age": "float64"}).to_parquet(temporary, index=False)
-    temporary.replace(job.out / INDEX_FILE)
-    counts = {"records": len(rows), "refused": len(refused), "clipped_samples": int(index["clipped"].sum())}
-    counts |= {"with_report": int(index["report"].notna().sum()), "patients": int(index["patient_id"].nunique())}
-    counts |= dict(Counter(index["split"]))
-    counts["without_file"] = sum(getattr(dataset, "missing", 0) for dataset in job.datasets.values())
+    temporary.replace(out / INDEX_FILE)
+    summary = {"records": records, "refused": len(refused), "patients": len(patients)}
+    summary |= {key: counts[key] for key in ("clipped_samples", "with_report", *SPLITS)}
+    summary["without_file"] = sum(getattr(dataset, "missing", 0) for dataset in datasets.values())
     info = {
-        "version": VERSION, "dataset": settings["dataset"], "fs": job.fs, "counts": counts, "settings": settings,
-        "statement_names": list(job.datasets[SPLITS[0]].statement_names),
-        "shards": [{"bytes": part["bytes"], "sha256": part["sha256"]} for part in parts], "refused": refused,
+        "version": VERSION, "dataset": settings["dataset"], "fs": settings["fs"], "counts": summary,
+        "settings": settings, "statement_names": list(datasets[SPLITS[0]].statement_names), "shards": shards,
+        "refused": refused,
     }  # fmt: skip
-    _write_json(job.out / INFO_FILE, info)
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}{_TEMPORARY}")
-    temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(file)
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # deeply nested JSON
-        return None
-    return content if isinstance(content, dict) else None
+    write_json(out / INFO_FILE, info)

@@ -74,11 +74,11 @@ def read_record(path: str | os.PathLike[str], fs: float | None = None) -> ECGRec
         signal, present = np.full((12, leads.millivolts.shape[1]), np.nan), np.zeros(12, dtype=bool)
         signal[leads.rows], present[leads.rows] = leads.millivolts, True
         signal, complete = derive_limb_leads(signal, present)
-        signal = _as_float32(signal)
+        signal = to_float32(signal)
         issues = [f"{LEADS[row]}: derived" for row in np.flatnonzero(complete & ~present)]
         issues += [f"{LEADS[row]}: uncalibrated" for row in np.sort(leads.rows[leads.uncalibrated])]
         issues += [f"{LEADS[row]}: saturated" for row in np.sort(leads.rows[leads.saturated])]
-        issues += _signal_issues(signal)
+        issues += signal_issues(signal)
         if fs is not None:
             signal = resample(signal, leads.fs, fs)
     except RecordError as error:
@@ -142,7 +142,12 @@ def _spread(missing: np.ndarray, length: int, step: float) -> np.ndarray:
     return count[:, last + 1] > count[:, first]
 
 
-def _as_float32(signal: np.ndarray) -> np.ndarray:
+def to_float32(signal: np.ndarray) -> np.ndarray:
+    """Leads in mV as they are kept. Shape: (12, T).
+
+    Raises:
+        RecordError: every sample is missing, or one is infinite.
+    """
     if np.isnan(signal).all():
         raise RecordError("every sample is missing (NaN)")
     with np.errstate(over="ignore"):
@@ -152,7 +157,7 @@ def _as_float32(signal: np.ndarray) -> np.ndarray:
     return signal
 
 
-def _signal_issues(signal: np.ndarray) -> list[str]:
+def signal_issues(signal: np.ndarray) -> list[str]:
     """Leads with missing samples, and leads that are flat. Shape: (12, T) mV."""
     missing = np.isnan(signal)
     count = missing.sum(axis=1)

@@ -128,7 +128,8 @@ def read_leads(header_path: Path) -> Leads:
     )
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What an error of another library says, on one line and not without end."""
     return " ".join(f"{error}".split())[:200] or type(error).__name__
 
 
@@ -255,7 +256,7 @@ def _size_inside(folder: Path, name: str) -> int:
             raise RecordError(f"its signal file {name!r} is not there")
         return file.stat().st_size
     except (OSError, RuntimeError) as error:
-        raise RecordError(f"its signal file {name!r} can't be opened: {_one_line(error)}") from None
+        raise RecordError(f"its signal file {name!r} can't be opened: {one_line(error)}") from None
 
 
 def _decode(header_path: Path, channels: Sequence[_Channel], chosen: Sequence[int], length: int) -> np.ndarray:
@@ -270,7 +271,7 @@ def _decode(header_path: Path, channels: Sequence[_Channel], chosen: Sequence[in
         )
         return np.stack(record.e_d_signal)
     except Exception as error:  # wfdb raises whatever its parser and decoders stumble over
-        raise RecordError(f"can't be read: {_one_line(error)}") from None
+        raise RecordError(f"can't be read: {one_line(error)}") from None
 
 
 def _decode_16(folder: Path, channels: Sequence[_Channel], chosen: Sequence[int], length: int) -> np.ndarray:
@@ -314,6 +315,8 @@ def _find_saturated(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarra
     largest = np.where(missing, np.iinfo(np.int64).min, digital).max(axis=1)
     low, high = np.array(list(map(_limits, smallest, largest, leads))).T[:, :, None]
     stuck = ((digital == high) | (digital == low) | (digital == low + 1)) & ~missing
+    if not stuck.any():  # nearly always; looking for runs takes longer than decoding
+        return np.zeros(len(leads), dtype=bool)
     runs = np.lib.stride_tricks.sliding_window_view(stuck, min(SATURATED_RUN, stuck.shape[1]), axis=1)
     return runs.all(axis=2).any(axis=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # Before torch is imported, here and in the kernels of the notebooks: tests run side by side, one thread each.
@@ -11,6 +12,9 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import numpy as np
 import pytest
+import wfdb
+
+from ecgscan_lite.leads import LEADS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ECGSCAN_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -38,3 +42,21 @@ def cinc_root() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def write_record(rng: np.random.Generator) -> Callable[..., np.ndarray]:
+    """A function that writes a WFDB record of random samples and returns them in mV, in the order of `LEADS`."""
+
+    def write(
+        path: Path, leads: Sequence[str] = LEADS, fs: int = 500, samples: int = 600, comments: Sequence[str] = ()
+    ) -> np.ndarray:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digital = rng.integers(-3000, 3000, (samples, 12))
+        wfdb.wrsamp(
+            path.name, fs, ["mV"] * 12, list(leads), d_signal=digital, fmt=["16"] * 12, adc_gain=[200.0] * 12,
+            baseline=[0] * 12, write_dir=str(path.parent), comments=list(comments),
+        )  # fmt: skip
+        return np.stack([digital[:, leads.index(lead)] for lead in LEADS]) / 200
+
+    return write

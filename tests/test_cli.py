@@ -19,6 +19,7 @@ import wfdb
 from PIL import Image
 
 from ecgscan_lite import cli
+from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.model import ECGScan
 from ecgscan_lite.page_files import FORMATS
 from ecgscan_lite.rendering import LAYOUTS, PAPERS, PRESETS
@@ -205,9 +206,27 @@ def test_prepare_refuses_what_is_no_data_set(ecgscan: Callable, tmp_path: Path) 
         ("nothing", "--root", tmp_path), ("ptbxl",), ("ptbxl", "--root", tmp_path / "absent"),
         ("ptbxl", "--root", tmp_path / "empty"), ("ptbxl", "--root", tmp_path / "broken"),
         ("georgia", "--root", tmp_path / "bad"), ("synthetic", "--fs", 0), ("synthetic", "--limit", 0),
+        ("mimic_iv_ecg", "--root", tmp_path / "empty"), ("code15", "--root", tmp_path / "empty"),
+        ("folder", "--root", tmp_path / "empty"), ("folder", "--root", tmp_path / "bad"), ("folder",),
+        ("folder", "--root", tmp_path / "bad", "--table", tmp_path / "broken" / "ptbxl_database.csv"),
+        ("synthetic", "--table", tmp_path / "broken" / "ptbxl_database.csv"),
     ):  # fmt: skip
         result = ecgscan("prepare", *arguments, "--out", tmp_path / "corpus", "--jobs", 1)
         assert _is_one_line_refusal(result), (arguments, result)
+
+
+def test_prepare_takes_a_folder_with_a_table(
+    ecgscan: Callable, tmp_path: Path, write_record: Callable[..., np.ndarray]
+) -> None:
+    for name in ("one", "two"):
+        write_record(tmp_path / "records" / name)
+    (tmp_path / "cohort.csv").write_text("path,report,statements\none,Sinus rhythm.,SR\ntwo,,\nthree,,\n")
+    code, printed, _ = ecgscan(
+        "prepare", "folder", "--root", tmp_path / "records", "--table", tmp_path / "cohort.csv",
+        "--out", tmp_path / "corpus", "--jobs", 1,
+    )  # fmt: skip
+    assert code == 0 and "2 records in" in printed and "1 refused, see corpus.json" in printed
+    assert Corpus(tmp_path / "corpus").reports == ["Sinus rhythm.", None]
 
 
 def test_pretrain_refuses_bad_settings(ecgscan: Callable, tmp_path: Path) -> None:

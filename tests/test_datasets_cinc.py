@@ -7,11 +7,14 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import wfdb
 
+from ecgscan_lite.corpus import Corpus, prepare
 from ecgscan_lite.datasets import open_dataset
-from ecgscan_lite.datasets.cinc import CinC, assign_split
+from ecgscan_lite.datasets.cinc import CinC
+from ecgscan_lite.datasets.patient_splits import assign_split
 from ecgscan_lite.statements import OTHER_FINDINGS, STATEMENTS
 
 NUMBER = {"cpsc2018": 100, "georgia": 10, "ningbo": 10}
@@ -81,6 +84,44 @@ def test_records_in_a_tree_of_folders(cinc_root: Path, tmp_path: Path) -> None:
             shutil.copy(cinc_root / f"georgia/{name}{suffix}", tmp_path / "georgia" / name[-1])
     dataset = pickle.loads(pickle.dumps(CinC(tmp_path, "georgia")))
     assert [record.record_id for record in dataset] == ["E07500", "E07501"]
+
+
+def test_chapman_shaoxing_ningbo_in_its_publishers_layout(cinc_root: Path, tmp_path: Path) -> None:
+    """Folders of a hundred, whole headers, and the two that lack a line break."""
+    root = tmp_path / "ecg-arrhythmia"
+    places = {"JS20000": "20/205", "JS20001": "20/205", "JS01052": "01/019", "JS23074": "23/236"}
+    for name, place in places.items():
+        folder = root / "WFDBRecords" / place
+        folder.mkdir(parents=True, exist_ok=True)
+        source = name if name.startswith("JS2000") else "JS20002"
+        header = (cinc_root / f"ningbo/{source}.hea").read_text().replace(source, name)
+        broken = header.replace("5000\n", "5000", 1) if source != name else header
+        (folder / f"{name}.hea").write_text(broken)
+        shutil.copy(cinc_root / f"ningbo/{source}.mat", folder / f"{name}.mat")
+    for text in ("RECORDS", "ConditionNames_SNOMED-CT.csv", "LICENSE.txt"):
+        (root / text).write_text("WFDBRecords/01/019/\n")
+    for place in (root, root / "WFDBRecords"):
+        assert open_dataset("csn", place).record_ids == ["JS01052", "JS20000", "JS20001", "JS23074"]
+    corpus = Corpus(prepare("csn", root, tmp_path / "corpus", fs=500, jobs=1))
+    reasons = {entry["record_id"]: entry["reason"] for entry in corpus.info["refused"]}
+    assert set(reasons) == {"JS01052", "JS23074"}
+    assert all("not a WFDB header" in reason and "\n" not in reason for reason in reasons.values())
+    for row, name in enumerate(corpus.index["record_id"]):
+        expected = wfdb.rdsamp(str(cinc_root / "ningbo" / name))[0].T
+        np.testing.assert_allclose(corpus.signals(row)[0], expected, atol=5.1e-4)
+    found = dict(zip(corpus.index["record_id"], corpus.statements(), strict=True))
+    assert set(found["JS20000"]) == {"PAC", "STACH", "IVCD", "NST_"}
+    assert corpus.index[["age", "sex"]].drop_duplicates().notna().all(axis=None)
+
+
+def test_a_record_whose_header_has_another_name_is_read(cinc_root: Path, tmp_path: Path) -> None:
+    """As one of the Challenge's Ningbo records has: S23074.hea names JS23074.mat."""
+    header = (cinc_root / "ningbo/JS20000.hea").read_text()
+    (tmp_path / "S23074.hea").write_text(header.replace("JS20000.mat", "JS23074.mat"))
+    shutil.copy(cinc_root / "ningbo/JS20000.mat", tmp_path / "JS23074.mat")
+    [record] = CinC(tmp_path, "ningbo")
+    assert record.record_id == "S23074"
+    np.testing.assert_array_equal(record.signal, CinC(cinc_root, "ningbo")[0].signal)
 
 
 def test_no_records_are_refused(tmp_path: Path) -> None:

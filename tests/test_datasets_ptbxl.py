@@ -199,7 +199,7 @@ def test_no_files_at_a_rate_is_refused(copy: Path) -> None:
 
 def test_opening_by_name_says_what_there_is(ptbxl_root: Path) -> None:
     for arguments, reason in [
-        (("mimic", ptbxl_root), "synthetic, ptbxl, cpsc2018"), (("ptbxl",), "needs a root"),
+        (("mimic", ptbxl_root), "synthetic, ptbxl, mimic_iv_ecg"), (("ptbxl",), "needs a root"),
         (("ptbxl", ptbxl_root, "dev"), "train, val, test"), (("ptbxl", ptbxl_root / "no"), "ptbxl_database.csv"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=reason) as caught:

@@ -16,10 +16,13 @@ SPLITS: tuple[str, ...] = ("train", "val", "test")
 _HOMES: dict[str, tuple[str, str]] = {
     "synthetic": ("synthetic", "Synthetic"),
     "ptbxl": ("ptbxl", "PTBXL"),
+    "mimic_iv_ecg": ("mimic_iv_ecg", "MIMICIVECG"),
+    "code15": ("code15", "CODE15"),
     "cpsc2018": ("cinc", "CinC"),
     "georgia": ("cinc", "CinC"),
     "ningbo": ("cinc", "CinC"),
     "csn": ("cinc", "CinC"),
+    "folder": ("wfdb_folder", "WFDBFolder"),
 }
 DATASETS: tuple[str, ...] = tuple(_HOMES)
 
@@ -27,7 +30,7 @@ DATASETS: tuple[str, ...] = tuple(_HOMES)
 class Dataset(Protocol):
     """What all data sets have in common. They can be pickled.
 
-    Those read from files also have `record_ids` (a list of str) and `folds` (int array, 0 where there is no fold).
+    Those read from files are a `TableDataset`.
     """
 
     name: str
@@ -45,8 +48,9 @@ def open_dataset(
     """Open a data set by name.
 
     Args:
-        name: "synthetic" (no root), "ptbxl", "cpsc2018", "georgia", "ningbo", or "csn" (Chapman-Shaoxing-Ningbo).
-        root: the folder that its publisher's archive unpacks to.
+        name: "synthetic" (no root), "ptbxl", "mimic_iv_ecg", "code15", "cpsc2018", "georgia", "ningbo", "csn"
+            (Chapman-Shaoxing-Ningbo), or "folder" (WFDB records with a CSV file of your own, see `WFDBFolder`).
+        root: the folder that its publisher's archive unpacks to, or that of the records.
         split: "train", "val" or "test"; None for all records.
         **options: passed to the data set's class, such as `fs=500`.
 
@@ -70,3 +74,15 @@ def open_dataset(
     except TypeError as error:
         raise ValueError(f"{name}: {error}; options are {', '.join(inspect.signature(opener).parameters)}") from None
     return opener(split=split, **options)
+
+
+def open_splits(name: str, root: str | os.PathLike[str] | None = None, **options: Any) -> dict[str, Dataset]:
+    """All splits of a data set, by name; a table of its records is read once for the three.
+
+    Raises:
+        ValueError: as `open_dataset`.
+    """
+    if name == "synthetic":  # it has no table, and its options count for each split
+        return {split: open_dataset(name, root, split, **options) for split in SPLITS}
+    whole = open_dataset(name, root, None, **options)
+    return {split: whole.only(split) for split in SPLITS}

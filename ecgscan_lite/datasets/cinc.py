@@ -6,14 +6,14 @@ Two Do?, Computing in Cardiology, 2021; Liu et al., CPSC2018, 2018; Zheng et al.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
+from ecgscan_lite.datasets.patient_splits import assign_splits
+from ecgscan_lite.datasets.tables import TableDataset, find_headers
 from ecgscan_lite.records import ECGRecord, read_record
 from ecgscan_lite.statements import CPSC2018_STATEMENTS, SNOMED_STATEMENTS
 
@@ -26,17 +26,20 @@ _FOLDERS: dict[str, tuple[str, ...]] = {
 }
 
 
-class CinC:
+class CinC(TableDataset):
     """A collection of the CinC Challenges.
 
-    There are no official folds. A record's split follows from its name alone, by the SHA-256 of the name modulo 10:
-    0-7 train, 8 validation, 9 test; no patient identifiers are published, so each record counts as a patient.
-    Diagnoses that the vocabulary has no code for are left out. CPSC2018's class "Normal", which the Challenges
-    write as sinus rhythm, is NORM.
+    There are no official folds. A record's split follows from its name alone (`assign_split`); no patient identifiers
+    are published, so each record counts as a patient. Diagnoses that the vocabulary has no code for are left out.
+    CPSC2018's class "Normal", which the Challenges write as sinus rhythm, is NORM.
+
+    Chapman-Shaoxing-Ningbo comes as `WFDBRecords/01/010/JS00001.hea` and so on from its publisher, or in parts from the
+    Challenge. Two of its 45,152 headers have lost a line break (JS01052, JS23074) and are refused when they are read.
+    Its own list of names gives SNOMED CT 164909002 to blocks of the left anterior and posterior fascicle too; here the
+    code has SNOMED's meaning, left bundle branch block.
 
     Attributes:
-        folds: 0 for all, since there are none. Shape: (N,).
-        record_ids: name of each record.
+        table: `record_id`, `header` (path), `split` of each record, in the order of the paths.
         statement_names: codes that the collection's diagnoses can be mapped to.
 
     Args:
@@ -57,34 +60,16 @@ class CinC:
         self.root, self.name, self.split, self.fs = Path(root), name, split, fs
         self.statement_names = CPSC2018_STATEMENTS if name == "cpsc2018" else SNOMED_STATEMENTS
         folders = [self.root / folder for folder in _FOLDERS[name] if (self.root / folder).is_dir()] or [self.root]
-        headers = sorted({str(path) for folder in folders for path in folder.rglob("*.hea")})
-        if not headers:
+        headers = pd.Series(sorted(header for folder in folders for header in find_headers(folder)), dtype=object)
+        if not len(headers):
             raise ValueError(f"{self.root}: no records (.hea) of {name} in it or below")
-        self.headers = [path for path in headers if split in (None, assign_split(Path(path).stem))]
+        ids = headers.map(os.path.basename).str.removesuffix(".hea")
+        table = pd.DataFrame({"record_id": ids, "header": headers, "split": assign_splits(ids)})
+        self.table = (table if split is None else table[table["split"] == split]).reset_index(drop=True)
 
-    @property
-    def folds(self) -> np.ndarray:
-        return np.zeros(len(self), dtype=np.int64)
-
-    @property
-    def record_ids(self) -> list[str]:
-        return [Path(header).stem for header in self.headers]
-
-    def __len__(self) -> int:
-        return len(self.headers)
-
-    def __iter__(self) -> Iterator[ECGRecord]:
-        return (self[index] for index in range(len(self)))
-
-    def __getitem__(self, index: int) -> ECGRecord:
-        record = read_record(self.headers[index], fs=self.fs)
+    def read(self, row: pd.Series) -> ECGRecord:
+        record = read_record(row["header"], fs=self.fs)
         statements = record.statements
         if self.name == "cpsc2018":
             statements = {"NORM" if code == "SR" else code: likelihood for code, likelihood in statements.items()}
         return replace(record, patient_id=record.record_id, statements=statements)
-
-
-def assign_split(record_id: str) -> str:
-    """Split of a record, from its name alone: about 80 % train, 10 % validation, 10 % test."""
-    bucket = int.from_bytes(hashlib.sha256(record_id.encode()).digest()[:8], "big") % 10
-    return "train" if bucket < 8 else "val" if bucket == 8 else "test"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ecgscan_lite.datasets.tables import TableDataset, read_table
 from ecgscan_lite.records import ECGRecord, RecordError, read_record
 from ecgscan_lite.statements import STATEMENTS
 
@@ -34,7 +34,7 @@ _GERMAN_OR_SWEDISH = re.compile(
 )
 
 
-class PTBXL:
+class PTBXL(TableDataset):
     """PTB-XL: 21,799 records of 10 s; here those whose files are there.
 
     A record's report is the English one (column `report_en`, which the official table lacks) where there is one, else
@@ -42,9 +42,8 @@ class PTBXL:
     `reports="any"`. An age of 300, which the publisher writes for all above 89, is read as 90.
 
     Attributes:
-        table: rows of `ptbxl_database.csv` that are in the split and have a file, with a column `split`.
-        folds: `strat_fold` of each record. Shape: (N,).
-        record_ids: `ecg_id` of each record.
+        table: rows of `ptbxl_database.csv` that are in the split and have a file, with columns `split`, `fold`
+            (`strat_fold`) and `record_id` (`ecg_id`).
         missing: how many records of the split have no file at this sampling rate.
         statement_names: the 71 SCP-ECG statements.
 
@@ -76,28 +75,13 @@ class PTBXL:
         there = _is_there(self.root, table["file"])
         if not there.any():
             raise ValueError(f"{self.root}: no file that {column} names is there; choose another fs, or fetch them")
-        self.missing = int((~there).sum())
+        self.absent = table["split"].to_numpy(dtype=object)[~there]
         self.table = table[there].reset_index(drop=True)
 
-    @property
-    def folds(self) -> np.ndarray:
-        return self.table["strat_fold"].to_numpy(dtype=np.int64)
-
-    @property
-    def record_ids(self) -> list[str]:
-        return self.table["ecg_id"].astype(str).tolist()
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __iter__(self) -> Iterator[ECGRecord]:
-        return (self[index] for index in range(len(self)))
-
-    def __getitem__(self, index: int) -> ECGRecord:
-        row = self.table.iloc[range(len(self))[index]]
+    def read(self, row: pd.Series) -> ECGRecord:
         return replace(
             read_record(_path_inside(self.root, row["file"]), fs=self.fs),
-            record_id=str(row["ecg_id"]),
+            record_id=row["record_id"],
             patient_id=None if pd.isna(row["patient_id"]) else str(int(row["patient_id"])),
             report=choose_report(row["report"], row.get("report_en"), self.reports),
             statements=parse_scp_codes(row["scp_codes"]),
@@ -150,21 +134,14 @@ def _age(age: float) -> float | None:
 
 def _read_table(root: Path) -> pd.DataFrame:
     path = root / "ptbxl_database.csv"
-    if not path.is_file():
-        raise ValueError(f"{root}: no ptbxl_database.csv there; root is the folder that PTB-XL's archive unpacks to")
-    try:
-        table = pd.read_csv(path, low_memory=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a table: {' '.join(str(error).split())[:200]}") from None
-    absent = [column for column in _COLUMNS if column not in table]
-    if absent:
-        raise ValueError(f"{path}: it has no column {', '.join(absent)}")
+    table = read_table(path, _COLUMNS, low_memory=False)
     for column in ("patient_id", "age", "sex", "strat_fold"):
         table[column] = pd.to_numeric(table[column], errors="coerce")
     split_of_fold = {fold: split for split, folds in SPLIT_FOLDS.items() for fold in folds}
     table["split"] = table["strat_fold"].map(split_of_fold)
     if table["split"].isna().any():
         raise ValueError(f"{path}: strat_fold is not a whole number from 1 to 10 everywhere")
+    table["record_id"], table["fold"] = table["ecg_id"].astype(str), table["strat_fold"]
     return table
 
 

@@ -1,0 +1,131 @@
+"""Data sets that a table describes, a row per record: what they have in common, and how their tables are read."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from ecgscan_lite.records import ECGRecord, RecordError, read_record
+from ecgscan_lite.wfdb_files import one_line
+
+
+class TableDataset:
+    """A sequence of `ECGRecord` with a row of a table for each.
+
+    Attributes:
+        table: a row per record, with the columns `record_id`, `split` and, where the publisher has folds, `fold`.
+        split: the split that the records are of; None for all.
+        absent: the split of each record that the publisher lists and whose files are not there. Shape: (n,), of str.
+    """
+
+    table: pd.DataFrame
+    split: str | None
+    absent: np.ndarray = np.empty(0, dtype=object)
+
+    @property
+    def record_ids(self) -> list[str]:
+        """Identifier of each record."""
+        return self.table["record_id"].tolist()
+
+    @property
+    def folds(self) -> np.ndarray:
+        """Fold of each record, 0 where there are none. Shape: (N,)."""
+        if "fold" not in self.table:
+            return np.zeros(len(self), dtype=np.int64)
+        return self.table["fold"].to_numpy(dtype=np.int64)
+
+    @property
+    def missing(self) -> int:
+        """How many records of the split have no file."""
+        return len(self.absent) if self.split is None else int((self.absent == self.split).sum())
+
+    def take(self, rows: Sequence[int] | np.ndarray, split: str | None = None) -> Self:
+        """The data set with some of its rows alone, small enough to be sent to another process."""
+        part = copy.copy(self)
+        part.table, part.split = self.table.iloc[rows].reset_index(drop=True), split or self.split
+        return part
+
+    def only(self, split: str | None) -> Self:
+        """The records of a split, or all."""
+        return self if split is None else self.take(np.flatnonzero(self.table["split"] == split), split)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[ECGRecord]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> ECGRecord:
+        return self.read(self.table.iloc[range(len(self))[index]])
+
+    def read(self, row: pd.Series) -> ECGRecord:
+        """The record of a row.
+
+        Raises:
+            RecordError: it can't be read.
+        """
+        raise NotImplementedError
+
+
+def read_table(path: Path, needed: Sequence[str], **options: Any) -> pd.DataFrame:
+    """A CSV file as a table.
+
+    Args:
+        path: the file.
+        needed: columns that it has to have.
+        **options: passed to `pandas.read_csv`.
+
+    Raises:
+        ValueError: there is no such file, it is no table, or a column is absent.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path.parent}: no {path.name} there; root is the folder that the archive unpacks to")
+    try:
+        table = pd.read_csv(path, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a table: {one_line(error)}") from None
+    absent = [column for column in needed if column not in table]
+    if absent:
+        raise ValueError(f"{path}: it has no column {', '.join(absent)}")
+    return table
+
+
+def require_unique(ids: pd.Series, path: Path, what: str) -> None:
+    """Refuse a table that names a record not at all, or more than once: its two rows could land in two splits.
+
+    Raises:
+        ValueError: it does.
+    """
+    if ids.isna().any():
+        raise ValueError(f"{path}: {what} of row {int(ids.isna().to_numpy().argmax()) + 2} is empty")
+    twice = ids[ids.duplicated()]
+    if len(twice):
+        raise ValueError(f"{path}: {what} {str(twice.iloc[0])[:80]!r} is there more than once")
+
+
+def read_below(root: Path, name: str, table: str, fs: float | None) -> ECGRecord:
+    """The WFDB record that a table names by its path below the root.
+
+    Raises:
+        RecordError: the path leaves the root, or the record can't be read.
+    """
+    path = Path(os.path.normpath(root / name)) if name else root
+    try:
+        inside = path != root and path.resolve().is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError):  # a null character, a loop of links
+        inside = False
+    if not inside:
+        raise RecordError(f"{table} names {name[:80]!r}, which is outside {root}")
+    return read_record(path, fs=fs)
+
+
+def find_headers(folder: Path) -> list[str]:
+    """Paths of all WFDB headers in a folder and below, in order; nothing is opened."""
+    files = ((place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(".hea"))
+    return sorted(f"{place}{os.sep}{name}" for place, name in files)  # a Path for each of a million takes seconds
