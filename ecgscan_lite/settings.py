@@ -61,11 +61,15 @@ class TowerSettings:
     """The encoders.
 
     Attributes:
-        image: name of a timm model; a name that begins with "hf-hub:" is fetched from the hub.
+        image: name of any timm model that gives intermediate features, such as "vit_large_patch14_clip_336.openai"; a
+            name that begins with "hf-hub:" is fetched from the hub.
         image_options: further arguments of `timm.create_model`.
         image_pretrained: start from timm's published weights.
         signal: "resnet" or "vit".
-        signal_frozen: keep the signal tower as `run.initial_weights` has it; its head is trained all the same.
+        signal_weights: a run's folder or a hub id whose signal tower to start from, whatever its other towers; "" for
+            none.
+        signal_frozen: keep the signal tower as `signal_weights` or `run.initial_weights` has it; its head is trained
+            all the same.
         text: "minilm" (the weights installed with this package), a folder, or a hub id of sentence-transformers.
         embedding_dim: D, of the joint space.
         decoder_dim: width of the decoder that reconstructs the leads.
@@ -75,6 +79,7 @@ class TowerSettings:
     image_options: dict[str, Any] = field(default_factory=lambda: {"channels": [24, 64, 160, 320], "stem_width": 8})
     image_pretrained: bool = False
     signal: Literal["resnet", "vit"] = "resnet"
+    signal_weights: str = ""
     signal_frozen: bool = False
     text: str = "minilm"
     embedding_dim: int = 128
@@ -115,7 +120,9 @@ class OptimiserSettings:
 
     Attributes:
         epochs: passes over the training records.
-        batch_size: records a step.
+        batch_size: records a step, over all processes; contrastive losses see all of them.
+        micro_batch: how many records a process encodes at once, so that a large batch fits in memory: each piece is
+            encoded twice, the second time for its gradient (Gao et al., RepL4NLP 2021); 0 encodes all at once.
         learning_rate: at its peak.
         final_rate: learning rate at the end, as a share of the peak; 1 for a run that another one continues.
         weight_decay: of matrices and kernels; gains, biases and temperatures have none.
@@ -126,6 +133,7 @@ class OptimiserSettings:
 
     epochs: int = 6
     batch_size: int = 64
+    micro_batch: int = 0
     learning_rate: float = 2e-3
     final_rate: float = 0.0
     weight_decay: float = 0.05
@@ -143,14 +151,22 @@ class RunSettings:
         initial_weights: a run's folder to start from, or "" for random weights.
         seed: of the weights, the order of the records, and the pages.
         device: "auto", "cpu", "cuda", ...
+        compile: compile the image and signal towers with `torch.compile`; it needs a C++ compiler or Triton.
         checkpoint_every: seconds between checkpoints.
+        validate_every: steps between zero-shot validations on records of the validation split; 0 for none.
+        validate_records: how many of them at most.
+        tensorboard: keep the log for TensorBoard too.
     """
 
     out: str = "runs/pretraining"
     initial_weights: str = ""
     seed: int = 0
     device: str = "auto"
+    compile: bool = False
     checkpoint_every: float = 60.0
+    validate_every: int = 0
+    validate_records: int = 1000
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -259,10 +275,12 @@ def _check_ranges(settings: Settings) -> None:
         "towers.embedding_dim": settings.towers.embedding_dim, "towers.decoder_dim": settings.towers.decoder_dim,
         "optimiser.epochs": settings.optimiser.epochs, "optimiser.learning_rate": settings.optimiser.learning_rate,
         "optimiser.clip_norm": settings.optimiser.clip_norm, "loss.temperature": settings.loss.temperature,
+        "run.validate_records": settings.run.validate_records,
     }  # fmt: skip
     not_negative = {
         "data.records": settings.data.records, "run.seed": settings.run.seed,
-        "run.checkpoint_every": settings.run.checkpoint_every,
+        "run.checkpoint_every": settings.run.checkpoint_every, "run.validate_every": settings.run.validate_every,
+        "optimiser.micro_batch": settings.optimiser.micro_batch,
         "optimiser.weight_decay": settings.optimiser.weight_decay,
         **{f"loss.{n}": getattr(settings.loss, n) for n in LOSS_TERMS},
     }  # fmt: skip
