@@ -159,6 +159,8 @@ def _prepare_folder(run: Path, settings: Settings, resume: bool) -> None:
     if run.exists() and not resume and any(run.iterdir() if run.is_dir() else [run]):
         raise RunError(f"{run}: holds something already; resume it, or choose another folder")
     run.mkdir(parents=True, exist_ok=True)
+    for unfinished in run.glob("*.tmp"):  # what a process that was killed was about to write
+        unfinished.unlink()
     temporary = run / f"{SETTINGS_FILE}.tmp"
     temporary.write_text(settings.to_toml(), encoding="utf-8")
     temporary.replace(run / SETTINGS_FILE)

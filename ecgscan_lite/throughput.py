@@ -51,24 +51,24 @@ class Meter:
 
 
 def flops_per_record(model: ECGScan, settings: Settings) -> float:
-    """Floating-point operations to learn from a record, forward and backward; nothing is computed for it."""
-    twin = copy.deepcopy(model).to("meta").train()
+    """Floating-point operations to learn from a record, forward and backward, counted on a copy without contents."""
+    twin, records = copy.deepcopy(model).to("meta").train(), 2
     reads = settings.loss.reconstruction or settings.loss.soft_lead
-    share = settings.loss.reconstruction_share if reads else 0.0
-    records = 2
+    page, decoder = None, 0.0
     with FlopCounterMode(display=False) as towers:
         features = twin.signal_encoder(torch.empty(records, 12, SAMPLES, device="meta"))
         outputs = [twin.signal_head(features)]
         if "image" in settings.data.modalities:
-            page = twin.image_encoder(torch.empty(records, 3, *twin.page_size, dtype=torch.uint8, device="meta"))
+            pages = torch.empty(records, 3, *twin.page_size, dtype=torch.uint8, device="meta")
+            page = twin.image_encoder(pages)
             outputs.append(twin.image_head(page.features))
-        torch.cat(outputs).sum().backward(retain_graph=True)
-    decoder = 0
-    if "image" in settings.data.modalities and share:
+        torch.cat(outputs).sum().backward()
+    if page is not None and reads:
+        tokens = page.tokens.detach().requires_grad_()
         with FlopCounterMode(display=False) as counter:
-            twin.decoder(page._replace(tokens=page.tokens.detach().requires_grad_())).leads.sum().backward()
-        decoder = counter.get_total_flops()
-    return (towers.get_total_flops() + share * decoder) / records
+            twin.decoder(page._replace(tokens=tokens)).leads.sum().backward()
+        decoder = settings.loss.reconstruction_share * counter.get_total_flops()
+    return (towers.get_total_flops() + decoder) / records
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:

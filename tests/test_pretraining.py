@@ -121,25 +121,46 @@ def _pretrain_in_process(settings: Settings) -> None:
     pretrain(settings, corpus=Corpus.from_records(_records(), name="synthetic"), resume=True)
 
 
-def test_a_killed_run_resumes_to_the_same_bits(corpus: Corpus, tmp_path: Path) -> None:
-    """Killed with SIGKILL as soon as a checkpoint is there, which may be while the next is written."""
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(corpus: Corpus, tmp_path: Path) -> None:
+    """Killed ten times with SIGKILL, five of them while a checkpoint is written."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        whole = pretrain(_settings(tmp_path / "whole", optimiser__epochs=8), corpus=corpus)
-        settings = _settings(tmp_path / "killed", optimiser__epochs=8)
-        process = multiprocessing.get_context("spawn").Process(target=_pretrain_in_process, args=(settings,))
-        process.start()
-        checkpoint, deadline = Path(settings.run.out) / "checkpoint.safetensors", time.monotonic() + 120
-        while not checkpoint.exists() and process.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        assert not (Path(settings.run.out) / "model.safetensors").exists(), "it was killed before its end"
-        run = pretrain(settings, corpus=corpus, resume=True)
+        whole = pretrain(_settings(tmp_path / "whole", optimiser__epochs=15), corpus=corpus)
     finally:
         torch.set_num_threads(threads)
+    settings = _settings(tmp_path / "killed", optimiser__epochs=15)
+    run, rng = Path(settings.run.out), np.random.default_rng(0)
+    context = multiprocessing.get_context("forkserver")  # what takes seconds to import is imported once
+    context.set_forkserver_preload(["ecgscan_lite.pretraining", __name__])
+    for life in range(10):
+        process = context.Process(target=_pretrain_in_process, args=(settings,))
+        process.start()
+        rows = _rows(run)
+        _wait_for(lambda before=rows: _rows(run) != before, process)
+        if life % 2:
+            _wait_for(lambda: any(run.glob("checkpoint.*.tmp")), process)
+        else:
+            time.sleep(rng.uniform(0, 0.03))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert not (run / "model.safetensors").exists(), "it was killed before its end"
+    process = context.Process(target=_pretrain_in_process, args=(settings,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0 and not any(run.glob("*.tmp"))
     assert all(torch.equal(x, _weights(run)[name]) for name, x in _weights(whole).items())
+    assert (run / "log.csv").read_text() == (whole / "log.csv").read_text()
+
+
+def _rows(run: Path) -> int:
+    return (run / "log.csv").read_text().count("\n") if (run / "log.csv").exists() else 0
+
+
+def _wait_for(happened: Callable[[], bool], process: multiprocessing.Process) -> None:
+    deadline = time.monotonic() + 120
+    while not happened() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.0005)
 
 
 def test_a_checkpoint_of_other_settings_or_cut_short_is_refused(
