@@ -29,6 +29,7 @@ from ecgscan_lite.records import ECGRecord
 from ecgscan_lite.reports import split_report
 from ecgscan_lite.settings import LOSS_TERMS, Settings, SettingsError
 from ecgscan_lite.trainer import learning_rate
+from ecgscan_lite.validation import Validation
 
 CPU = torch.device("cpu")
 
@@ -376,6 +377,59 @@ def test_initial_weights_are_taken_over_with_their_records(corpus: Corpus, tmp_p
     assert set(records["dataset"]) == {"synthetic", "others"} and len(records) == 2 * len(corpus)
     with pytest.raises(SettingsError, match="other towers"):
         pretrain(_settings(tmp_path / "third", towers__embedding_dim=8, **start), corpus=corpus)
+
+
+def test_validation_changes_nothing_but_tells_how_far_a_run_is(tmp_path: Path) -> None:
+    records = list(open_dataset("synthetic", split="train", n=72))
+    corpus = Corpus.from_records(records, splits=["train"] * 24 + ["val"] * 48, name="synthetic")
+    changes = {"run__validate_every": 2, "run__validate_records": 40}
+    for modalities in ("image,signal,text", "signal,text"):
+        given = {"data__modalities": modalities, "towers__signal_frozen": modalities == "image,signal,text"}
+        plain = pretrain(_settings(tmp_path / f"plain {modalities}", **given), corpus=corpus)
+        judged = pretrain(_settings(tmp_path / f"judged {modalities}", **given, **changes), corpus=corpus)
+        assert all(torch.equal(x, _weights(judged)[name]) for name, x in _weights(plain).items())
+        assert (plain / "log.csv").read_text() == (judged / "log.csv").read_text()
+        table = pd.read_csv(judged / "validation.csv")
+        assert table["step"].tolist() == [1, 3, 5] and (table["records"] == 40).all()
+        assert table["macro_auroc"].between(0, 1).all() and not (plain / "validation.csv").exists()
+    result = Validation(_settings(tmp_path, **changes, **given), corpus).judge(load(judged, device="cpu"))
+    assert result["macro_auroc"] == pytest.approx(table["macro_auroc"].iloc[-1], abs=1e-5)
+    with pytest.raises(SettingsError, match="set run"):
+        pretrain(_settings(tmp_path / "none", **changes), corpus=corpus.subset(corpus.rows("train")))
+
+
+def test_validation_records_come_from_the_corpora_of_the_settings() -> None:
+    settings = Settings().replace(run__validate_records=30)
+    corpus = Validation(settings, None).corpus
+    assert len(corpus) == 30 and set(corpus.index["split"]) == {"val"}
+
+
+def test_a_signal_tower_is_taken_from_a_run_with_another_image_tower(corpus: Corpus, tmp_path: Path) -> None:
+    first = pretrain(_settings(tmp_path / "first", data__modalities="signal,text"), corpus=corpus)
+    taken = {
+        "towers__signal_weights": str(first), "towers__signal_frozen": True, "towers__image": "test_vit",
+        "towers__embedding_dim": 24,
+    }  # fmt: skip
+    second = pretrain(_settings(tmp_path / "second", **taken), corpus=corpus)
+    tower = {name: x for name, x in _weights(first).items() if name.startswith("signal_encoder.")}
+    assert tower and all(torch.equal(x, _weights(second)[name]) for name, x in tower.items())
+    assert str(first) not in (second / "model.json").read_text().partition('"pretraining"')[0]
+    with pytest.raises(SettingsError, match="is no .vit."):
+        pretrain(_settings(tmp_path / "third", **taken, towers__signal="vit"), corpus=corpus)
+
+
+def test_towers_that_can_not_be_compiled_are_said_in_one_line(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def fail(*_: object) -> None:
+        raise TorchDynamoException("no compiler\nwas found")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "compile", lambda module: setattr(module, "_compiled_call_impl", fail))
+        with pytest.raises(RunError, match=r"set run.compile = false \(no compiler\)"):
+            pretrain(_settings(tmp_path / "run", run__compile=True), corpus=corpus)
 
 
 def test_runs_that_can_not_start(corpus: Corpus, tmp_path: Path) -> None:
