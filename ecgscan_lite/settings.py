@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_type_hints
+from typing import Any, Literal, Self, get_type_hints
+
+from ecgscan_lite.settings_tables import SettingsError, as_toml, build, refuse_unknown
 
 LOSS_TERMS = ("pairwise", "gram", "reconstruction", "visibility", "soft_lead")
-
-
-class SettingsError(ValueError):
-    """A setting that can't be used; the message is one line that names it and says what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -204,8 +201,8 @@ class Settings:
             SettingsError: a setting is unknown, of the wrong type or out of range.
         """
         concerns = get_type_hints(cls)
-        _refuse_unknown("table", tables, concerns)
-        settings = cls(**{name: _build(name, concerns[name], table) for name, table in tables.items()})
+        refuse_unknown("table", tables, concerns)
+        settings = cls(**{name: build(name, concerns[name], table) for name, table in tables.items()})
         _check_ranges(settings)
         return settings
 
@@ -216,7 +213,7 @@ class Settings:
     def to_toml(self) -> str:
         """The settings as TOML that `read` reads back to equal settings."""
         tables = [
-            "\n".join([f"[{concern}]", *(f"{name} = {_toml(value)}" for name, value in values.items())])
+            "\n".join([f"[{concern}]", *(f"{name} = {as_toml(value)}" for name, value in values.items())])
             for concern, values in self.to_dict().items()
         ]
         return "\n\n".join(tables) + "\n"
@@ -232,39 +229,7 @@ class Settings:
 
 def build_towers(table: dict[str, Any]) -> TowerSettings:
     """The towers of a model from the description that is kept beside its weights."""
-    return _build("towers", TowerSettings, table)
-
-
-def _build(concern: str, cls: type, table: Any) -> Any:
-    if not isinstance(table, dict):
-        raise SettingsError(f"[{concern}] has to be a table")
-    hints = get_type_hints(cls)
-    _refuse_unknown(f"setting in [{concern}]", table, hints)
-    return cls(**{name: _convert(f"{concern}.{name}", value, hints[name]) for name, value in table.items()})
-
-
-def _convert(name: str, value: Any, hint: Any) -> Any:
-    if choices := get_args(hint) if getattr(hint, "__origin__", None) is Literal else ():
-        if value not in choices:
-            raise SettingsError(f"{name} = {value!r} has to be one of {', '.join(map(repr, choices))}")
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint == tuple[str, ...]:
-        value = [value] if isinstance(value, str) else value
-        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(x, str) for x in value):
-            raise SettingsError(f"{name} = {value!r} has to be a name or a list of names")
-        return tuple(value)
-    expected = dict if hint == dict[str, Any] else hint
-    if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
-        raise SettingsError(f"{name} = {value!r} has to be of type {expected.__name__}")
-    return value
-
-
-def _refuse_unknown(kind: str, given: dict[str, Any], known: dict[str, Any]) -> None:
-    for name in given:
-        if name not in known:
-            raise SettingsError(f"unknown {kind}: {name!r}; there are {', '.join(known)}")
+    return build("towers", TowerSettings, table)
 
 
 def _check_ranges(settings: Settings) -> None:
@@ -310,16 +275,6 @@ def _check_ranges(settings: Settings) -> None:
 def _require(fulfilled: bool, name: str, value: Any, allowed: str) -> None:
     if not fulfilled:
         raise SettingsError(f"{name} = {value} has to be {allowed}")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _reason(error: Exception) -> str:

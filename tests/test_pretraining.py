@@ -296,7 +296,7 @@ def test_a_text_is_no_negative_of_a_record_that_has_it_too() -> None:
     allowed = logits.masked_fill(holds_too & ~torch.eye(3, dtype=torch.bool), -torch.inf)
     objective.pairs["image_text"].label_smoothing = 0.0
     expected = -(allowed.log_softmax(1).diagonal().mean() + allowed.T.log_softmax(1).diagonal().mean()) / 2
-    torch.testing.assert_close(objective._text_terms(image, signal, text, holds_too)["image_text"], expected)
+    torch.testing.assert_close(objective._text_terms(image, signal, text, holds_too, [3])["image_text"], expected)
 
 
 def _four_records() -> Batch:
@@ -414,7 +414,7 @@ def test_a_signal_tower_is_taken_from_a_run_with_another_image_tower(corpus: Cor
     tower = {name: x for name, x in _weights(first).items() if name.startswith("signal_encoder.")}
     assert tower and all(torch.equal(x, _weights(second)[name]) for name, x in tower.items())
     assert str(first) not in (second / "model.json").read_text().partition('"pretraining"')[0]
-    with pytest.raises(SettingsError, match="is no .vit."):
+    with pytest.raises(SettingsError, match="the signal tower of"):
         pretrain(_settings(tmp_path / "third", **taken, towers__signal="vit"), corpus=corpus)
 
 
