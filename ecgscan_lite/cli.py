@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from enum import StrEnum
@@ -159,10 +160,14 @@ def pretrain(
         given = given.replace(run__out=str(resume))
     if seed is not None:
         given = given.replace(run__seed=seed)
-    print(given.to_toml())
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    if is_first:
+        print(given.to_toml())
     from ecgscan_lite.pretraining import pretrain as run
 
-    print(f"weights in {run(given, resume=resume is not None)}")
+    folder = run(given, resume=resume is not None)
+    if is_first:
+        print(f"weights in {folder}")
 
 
 @app.command(epilog="Example: `ecgscan embed scans --out embeddings.parquet --weights runs/pretraining`")
