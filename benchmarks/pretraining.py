@@ -1,0 +1,327 @@
+"""A training step beside the bare forward and backward of its image tower, and a corpus beside `wfdb.rdsamp`.
+
+    python benchmarks/pretraining.py --out book/results/pretraining_benchmark.json                 # on a CPU
+    python benchmarks/pretraining.py --device cuda --out book/results/pretraining_gpu.json         # on a GPU
+
+The step is what `ecgscan pretrain` runs: records read and drawn as pages, three towers, decoder, losses, clipping and
+AdamW. The bare side is a copy of the same timm tower on the same pages, already scaled and on the device: forward and
+backward, with and without its own AdamW, in the same precision and memory format. All sides run in turns within one
+process, and ratios are medians over the rounds, so that they hold on a machine whose speed drifts. Times are those of
+the wall, synchronised on a GPU. Records are synthetic and in memory. FLOP use is the model's arithmetic, nothing that
+is computed twice, as a share of the best bf16 matrix product on the same device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import timm
+import torch
+import wfdb
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import ecgscan_lite
+from ecgscan_lite.batches import draw_batch, draw_pages, embed_texts, open_corpus, training_rows
+from ecgscan_lite.budget import estimate
+from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.datasets import open_dataset
+from ecgscan_lite.memory import keep_freed_memory
+from ecgscan_lite.preparation import prepare
+from ecgscan_lite.pretraining import _initial_model, _Trainer
+from ecgscan_lite.settings import Settings, TowerSettings
+
+STEPS = 10_000  # of the learning rate's schedule; none of it is waited for
+
+
+class Case(NamedTuple):
+    """A tower, what it sees, and how many at a time."""
+
+    tower: str
+    size: tuple[int, int]
+    batches: tuple[int, ...]
+    ageing: str = "none"
+
+
+CASES = {
+    "cpu": [
+        Case("resnet10t", (128, 192), (64,)), Case("resnet10t", (128, 192), (64,), "photo:2"),
+        Case("resnet18", (224, 224), (16,)), Case("vit_small_patch16_224", (224, 224), (16,)),
+    ],
+    "cuda": [
+        Case("vit_base_patch16_224", (224, 224), (64, 128, 256, 512)),
+        Case("vit_base_patch16_224", (224, 224), (256,), "photo:2"),
+        Case("vit_large_patch14_clip_336", (336, 336), (16, 32, 64, 128)),
+        Case("vit_large_patch14_clip_336", (336, 336), (64,), "photo:2"),
+    ],
+    "tiny": [Case("test_resnet", (64, 96), (4,)), Case("test_vit", (64, 96), (4,), "photo:2")],
+}  # fmt: skip
+
+
+def in_turns(functions: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each function in each round; two rounds before do not count."""
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds + 2):
+        for name, function in functions.items():
+            _wait(device)
+            start = time.perf_counter()
+            function()
+            _wait(device)
+            taken[name].append(time.perf_counter() - start)
+    return {name: times[2:] for name, times in taken.items()}
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    """Of two functions that ran in turns."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+class Step:
+    """A training step of a case, and its parts, each as a function without arguments."""
+
+    def __init__(self, case: Case, batch: int, arguments: argparse.Namespace, device: torch.device) -> None:
+        default = case.tower == TowerSettings().image
+        towers = {} if default else {"towers__image": case.tower, "towers__image_options": {}}
+        self.settings = Settings().replace(
+            data__records=2 * batch, page__height=case.size[0], page__width=case.size[1], page__ageing=case.ageing,
+            optimiser__batch_size=batch, optimiser__precision=arguments.precision, run__seed=arguments.seed,
+            run__compile=arguments.compile, run__device=str(device), **towers,
+        )  # fmt: skip
+        self.device, self.number = device, 0
+        self.corpus = open_corpus(self.settings)
+        self.rows = training_rows(self.settings, self.corpus)
+        self.texts = embed_texts(self.settings, self.corpus, self.rows, None, progress=False)
+        torch.manual_seed(arguments.seed)
+        self.model = _initial_model(self.settings, self.texts.embeddings.shape[1]).to(device)
+        self.bare = copy.deepcopy(self.model.image_encoder.backbone).train()
+        self.bare_optimiser = torch.optim.AdamW(self.bare.parameters(), lr=0.0, fused=device.type == "cuda")
+        self.trainer = _Trainer(self.settings, self.model, steps=STEPS)
+        self.batch = self.draw()
+        self.scaled = self.model.image_encoder.normalise(self.batch.pages)
+        with torch.no_grad():
+            page = self.model.image_encoder(self.batch.pages)
+        self.page = page._replace(tokens=page.tokens.requires_grad_())
+        if arguments.compile:
+            self.bare = torch.compile(self.bare)
+
+    def functions(self) -> dict[str, Callable[[], object]]:
+        """By name: the whole, the bare tower, and the parts."""
+        model, objective = self.model, self.trainer.objective
+        return {
+            "step": lambda: self.trainer.take_step(self.draw()),
+            "bare": lambda: self.learn(lambda: [self.bare(self.scaled)]),
+            "bare with AdamW": self.bare_step,
+            "drawing": self.draw,
+            "rendering": self.render,
+            "forward and backward": lambda: self.learn(lambda: [objective(model, self.batch)]),
+            "image tower": lambda: self.learn(self.see),
+            "signal tower": lambda: self.learn(lambda: [model.signal_encoder(self.batch.signals.nan_to_num())]),
+            "decoder": lambda: self.learn(lambda: list(model.decoder(self.page))),
+            "optimiser": self.update,
+        }
+
+    def draw(self) -> object:
+        """The next step's batch, pages and all."""
+        self.number += 1
+        return draw_batch(self.settings, self.corpus, self.rows, self.texts, self.number - 1, self.device)
+
+    def render(self) -> object:
+        """The pages alone, the signals being read already."""
+        signals = self.corpus.signals(self.rows[: len(self.batch.pages)])
+        return draw_pages(signals, self.corpus.fs, self.settings.page, range(len(signals)), self.device)
+
+    def see(self) -> list[torch.Tensor]:
+        """What the image tower gives to the heads and to the decoder."""
+        page = self.model.image_encoder(self.batch.pages)
+        return [page.features, page.tokens]
+
+    def learn(self, forward: Callable[[], list[torch.Tensor]]) -> None:
+        """Forward and backward in the step's precision; the gradients are dropped."""
+        dtype = self.trainer.autocast
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            outputs = [x.float().square().mean() for x in forward()]
+        torch.stack(outputs).sum().backward()
+        for module in (self.bare, self.trainer.modules):
+            module.zero_grad(set_to_none=True)
+
+    def bare_step(self) -> None:
+        """The bare tower's forward and backward, clipping and AdamW."""
+        dtype = self.trainer.autocast
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = self.bare(self.scaled).float().square().mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.bare.parameters(), self.settings.optimiser.clip_norm)
+        self.bare_optimiser.step()
+        self.bare_optimiser.zero_grad(set_to_none=True)
+
+    def update(self) -> None:
+        """Clipping and AdamW with gradients of zero, which take as long as others."""
+        for parameter in self.trainer.parameters.values():
+            parameter.grad = torch.zeros_like(parameter)
+        nn.utils.clip_grad_norm_(self.trainer.parameters.values(), self.settings.optimiser.clip_norm)
+        self.trainer.optimiser.step()
+        self.trainer.optimiser.zero_grad(set_to_none=True)
+
+
+def measure(
+    case: Case, batch: int, arguments: argparse.Namespace, device: torch.device, peak: float
+) -> dict[str, object]:
+    """One row: seconds of the step and its parts, and its ratio to the bare tower."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    step = Step(case, batch, arguments, device)
+    taken = in_turns(step.functions(), arguments.rounds, device)
+    seconds = {name: statistics.median(times) for name, times in taken.items()}
+    flops = estimate(step.settings, batch).flops_per_record
+    on_gpu = device.type == "cuda"
+    memory = (
+        torch.cuda.max_memory_allocated(device) if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    )
+    return {
+        "tower": case.tower, "size": case.size, "batch": batch, "ageing": case.ageing,
+        "precision": str(step.trainer.autocast).removeprefix("torch."), "compiled": arguments.compile,
+        "records_per_second": batch / seconds["step"], "ms": {name: 1e3 * x for name, x in seconds.items()},
+        "ratio_to_bare": median_ratio(taken["step"], taken["bare"]),
+        "ratio_to_bare_with_adamw": median_ratio(taken["step"], taken["bare with AdamW"]),
+        "rendering_share": median_ratio(taken["rendering"], taken["step"]),
+        "reading_share": max(0.0, (seconds["drawing"] - seconds["rendering"]) / seconds["step"]),
+        "flops_per_record": flops, "flop_utilisation": flops * batch / seconds["step"] / peak,
+        "peak_memory_mb": memory / 2**20,
+    }  # fmt: skip
+
+
+def matmul_peak(device: torch.device, size: int, rounds: int) -> float:
+    """Best FLOP/s of a square bf16 matrix product."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    times = in_turns({"product": lambda: a @ b}, 5 * rounds, device)["product"]
+    return 2 * size**3 / min(times)
+
+
+def measure_reading(fs: int, records: int, rounds: int, seed: int) -> dict[str, object]:
+    """CPU milliseconds of a record of 10 s, from files to float32 millivolts, by `wfdb.rdsamp` and from a corpus."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number, record in enumerate(open_dataset("synthetic", split="train", n=records, seed=seed, fs=fs)):
+            wfdb.wrsamp(
+                str(number), fs, ["mV"] * 12, list(record.leads), record.signal.T.astype(float), write_dir=name,
+                fmt=["16"] * 12, adc_gain=[1000.0] * 12, baseline=[0] * 12,
+            )  # fmt: skip
+        prepare("synthetic", None, folder / "corpus", fs=fs, jobs=1, limit=records, seed=seed)
+        corpus, order = Corpus(folder / "corpus"), np.random.default_rng(seed).permutation(records)
+        functions = {
+            "wfdb": lambda: [wfdb.rdsamp(str(folder / str(number)))[0] for number in order],
+            "corpus": lambda: [corpus.signals(order[start : start + 64]) for start in range(0, records, 64)],
+        }
+        taken: dict[str, list[float]] = {name: [] for name in functions}
+        for _ in range(rounds + 1):
+            for name, function in functions.items():
+                start = time.process_time()
+                function()
+                taken[name].append((time.process_time() - start) / records)
+    taken = {name: times[1:] for name, times in taken.items()}
+    return {
+        "fs": fs, "records": records, "wfdb_ms": 1e3 * statistics.median(taken["wfdb"]),
+        "corpus_ms": 1e3 * statistics.median(taken["corpus"]),
+        "times_faster": median_ratio(taken["wfdb"], taken["corpus"]),
+    }  # fmt: skip
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def steps_table(rows: list[dict]) -> Table:
+    """What a step takes, and where the time goes."""
+    table = Table("tower", "page", title="training step")
+    for name in ("batch", "records/s", "step, ms", "bare, ms", "ratio", "with AdamW", "draw", "image", "signal",
+                 "decoder", "rest", "AdamW", "FLOP use", "MB"):  # fmt: skip
+        table.add_column(name, justify="right")
+    for row in rows:
+        ms = row["ms"]
+        rest = ms["forward and backward"] - ms["image tower"] - ms["signal tower"] - ms["decoder"]
+        parts = (ms["drawing"], ms["image tower"], ms["signal tower"], ms["decoder"], rest, ms["optimiser"])
+        page = "x".join(map(str, row["size"])) + ("" if row["ageing"] == "none" else f" {row['ageing']}")
+        table.add_row(
+            row["tower"], page, str(row["batch"]), f"{row['records_per_second']:.1f}", f"{ms['step']:.1f}",
+            f"{ms['bare']:.1f}", f"{row['ratio_to_bare']:.2f}", f"{row['ratio_to_bare_with_adamw']:.2f}",
+            *(f"{part / ms['step']:.1%}" for part in parts), f"{row['flop_utilisation']:.1%}",
+            f"{row['peak_memory_mb']:.0f}",
+        )  # fmt: skip
+    return table
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--cases", choices=list(CASES), help="those of the device if not given; tiny tries the script")
+    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "fp32"])
+    parser.add_argument("--compile", action="store_true", help="both sides with torch.compile")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+def main(given: list[str] | None = None) -> None:
+    """Measure, print, write."""
+    arguments = parse(given)
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        sys.exit("no GPU that PyTorch can use; --device cpu measures the step on this machine")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    tiny = arguments.cases == "tiny"
+    peak = matmul_peak(device, 256 if tiny else 8192 if device.type == "cuda" else 2048, arguments.rounds)
+    rows = []
+    for case in CASES[arguments.cases or device.type]:
+        for batch in case.batches:
+            try:
+                rows.append(measure(case, batch, arguments, device, peak))
+            except torch.cuda.OutOfMemoryError:
+                print(f"{case.tower}: a batch of {batch} does not fit", file=sys.stderr)
+                break
+    reading = [measure_reading(fs, 20 if tiny else 400, arguments.rounds, arguments.seed) for fs in (100, 500)]
+    console = Console(width=190)
+    console.print(steps_table(rows))
+    console.print(f"bf16 matrix product: {peak / 1e12:.3f} TFLOP/s at best")
+    for row in reading:
+        console.print(
+            f"{row['fs']} Hz, a record: wfdb.rdsamp {row['wfdb_ms']:.3f} ms, corpus {row['corpus_ms']:.4f} ms, "
+            f"{row['times_faster']:.0f} times faster"
+        )
+    if arguments.out:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+        versions = {"ecgscan_lite": ecgscan_lite.__version__, "torch": torch.__version__, "timm": timm.__version__}
+        result = {
+            "command": " ".join(["python", "benchmarks/pretraining.py", *(given or sys.argv[1:])]),
+            "seed": arguments.seed, "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": name,
+            "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0],
+            "versions": {**versions, "wfdb": wfdb.__version__, "python": platform.python_version()},
+            "matmul_flops_per_second": peak, "steps": rows, "reading": reading,
+        }  # fmt: skip
+        temporary = arguments.out.with_name(f".{arguments.out.name}.part")
+        temporary.write_text(json.dumps(result, indent=1))
+        temporary.replace(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
