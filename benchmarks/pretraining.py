@@ -1,4 +1,4 @@
-"""A training step beside the bare forward and backward of its image tower, and a corpus beside `wfdb.rdsamp`.
+"""A training step beside the bare forward and backward of its image tower.
 
     python benchmarks/pretraining.py --out book/results/pretraining_benchmark.json                 # on a CPU
     python benchmarks/pretraining.py --device cuda --out book/results/pretraining_gpu.json         # on a GPU
@@ -16,22 +16,20 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import os
 import platform
 import resource
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import timm
 import torch
-import wfdb
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -39,10 +37,7 @@ from torch import nn
 import ecgscan_lite
 from ecgscan_lite.batches import draw_batch, draw_pages, embed_texts, open_corpus, training_rows
 from ecgscan_lite.budget import estimate
-from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.memory import keep_freed_memory
-from ecgscan_lite.preparation import prepare
 from ecgscan_lite.pretraining import _initial_model, _Trainer
 from ecgscan_lite.settings import Settings, TowerSettings
 
@@ -50,17 +45,19 @@ STEPS = 10_000  # of the learning rate's schedule; none of it is waited for
 
 
 class Case(NamedTuple):
-    """A tower, what it sees, and how many at a time."""
+    """A tower, what it sees, how many at a time, and of what share of them the leads are read."""
 
     tower: str
     size: tuple[int, int]
     batches: tuple[int, ...]
     ageing: str = "none"
+    read: float = 1.0
 
 
 CASES = {
     "cpu": [
-        Case("resnet10t", (128, 192), (64,)), Case("resnet10t", (128, 192), (64,), "photo:2"),
+        Case("resnet10t", (128, 192), (64,)), Case("resnet10t", (128, 192), (64,), read=0.25),
+        Case("resnet10t", (128, 192), (64,), "photo:2"),
         Case("resnet18", (224, 224), (16,)), Case("vit_small_patch16_224", (224, 224), (16,)),
     ],
     "cuda": [
@@ -69,8 +66,9 @@ CASES = {
         Case("vit_large_patch14_clip_336", (336, 336), (16, 32, 64, 128)),
         Case("vit_large_patch14_clip_336", (336, 336), (64,), "photo:2"),
     ],
-    "tiny": [Case("test_resnet", (64, 96), (4,)), Case("test_vit", (64, 96), (4,), "photo:2")],
+    "tiny": [Case("test_resnet", (64, 96), (4,)), Case("test_vit", (64, 96), (4,), "photo:2", 0.5)],
 }  # fmt: skip
+PRODUCTS = {"cpu": (512, 1024, 2048, 4096), "cuda": (4096, 8192, 16384), "tiny": (256,)}  # sizes of the matrices
 
 
 def in_turns(functions: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -100,7 +98,7 @@ class Step:
         self.settings = Settings().replace(
             data__records=2 * batch, page__height=case.size[0], page__width=case.size[1], page__ageing=case.ageing,
             optimiser__batch_size=batch, optimiser__precision=arguments.precision, run__seed=arguments.seed,
-            run__compile=arguments.compile, run__device=str(device), **towers,
+            run__compile=arguments.compile, run__device=str(device), loss__reconstruction_share=case.read, **towers,
         )  # fmt: skip
         self.device, self.number = device, 0
         self.corpus = open_corpus(self.settings)
@@ -115,7 +113,8 @@ class Step:
         self.scaled = self.model.image_encoder.normalise(self.batch.pages)
         with torch.no_grad():
             page = self.model.image_encoder(self.batch.pages)
-        self.page = page._replace(tokens=page.tokens.requires_grad_())
+        read = slice(math.ceil(case.read * batch))
+        self.page = page._replace(tokens=page.tokens.requires_grad_()).part(read)
         if arguments.compile:
             self.bare = torch.compile(self.bare)
 
@@ -156,8 +155,8 @@ class Step:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             outputs = [x.float().square().mean() for x in forward()]
         torch.stack(outputs).sum().backward()
-        for module in (self.bare, self.trainer.modules):
-            module.zero_grad(set_to_none=True)
+        self.bare_optimiser.zero_grad(set_to_none=True)
+        self.trainer.optimiser.zero_grad(set_to_none=True)
 
     def bare_step(self) -> None:
         """The bare tower's forward and backward, clipping and AdamW."""
@@ -193,7 +192,7 @@ def measure(
         torch.cuda.max_memory_allocated(device) if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     )
     return {
-        "tower": case.tower, "size": case.size, "batch": batch, "ageing": case.ageing,
+        "tower": case.tower, "size": case.size, "batch": batch, "ageing": case.ageing, "read": case.read,
         "precision": str(step.trainer.autocast).removeprefix("torch."), "compiled": arguments.compile,
         "records_per_second": batch / seconds["step"], "ms": {name: 1e3 * x for name, x in seconds.items()},
         "ratio_to_bare": median_ratio(taken["step"], taken["bare"]),
@@ -205,40 +204,13 @@ def measure(
     }  # fmt: skip
 
 
-def matmul_peak(device: torch.device, size: int, rounds: int) -> float:
-    """Best FLOP/s of a square bf16 matrix product."""
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    times = in_turns({"product": lambda: a @ b}, 5 * rounds, device)["product"]
-    return 2 * size**3 / min(times)
-
-
-def measure_reading(fs: int, records: int, rounds: int, seed: int) -> dict[str, object]:
-    """CPU milliseconds of a record of 10 s, from files to float32 millivolts, by `wfdb.rdsamp` and from a corpus."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for number, record in enumerate(open_dataset("synthetic", split="train", n=records, seed=seed, fs=fs)):
-            wfdb.wrsamp(
-                str(number), fs, ["mV"] * 12, list(record.leads), record.signal.T.astype(float), write_dir=name,
-                fmt=["16"] * 12, adc_gain=[1000.0] * 12, baseline=[0] * 12,
-            )  # fmt: skip
-        prepare("synthetic", None, folder / "corpus", fs=fs, jobs=1, limit=records, seed=seed)
-        corpus, order = Corpus(folder / "corpus"), np.random.default_rng(seed).permutation(records)
-        functions = {
-            "wfdb": lambda: [wfdb.rdsamp(str(folder / str(number)))[0] for number in order],
-            "corpus": lambda: [corpus.signals(order[start : start + 64]) for start in range(0, records, 64)],
-        }
-        taken: dict[str, list[float]] = {name: [] for name in functions}
-        for _ in range(rounds + 1):
-            for name, function in functions.items():
-                start = time.process_time()
-                function()
-                taken[name].append((time.process_time() - start) / records)
-    taken = {name: times[1:] for name, times in taken.items()}
-    return {
-        "fs": fs, "records": records, "wfdb_ms": 1e3 * statistics.median(taken["wfdb"]),
-        "corpus_ms": 1e3 * statistics.median(taken["corpus"]),
-        "times_faster": median_ratio(taken["wfdb"], taken["corpus"]),
-    }  # fmt: skip
+def matmul_peak(device: torch.device, sizes: tuple[int, ...], rounds: int) -> float:
+    """Best FLOP/s of square bf16 matrix products."""
+    best = 0.0
+    for size in sizes:
+        a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+        best = max(best, 2 * size**3 / min(in_turns({"": lambda a=a, b=b: a @ b}, rounds, device)[""]))
+    return best
 
 
 def _wait(device: torch.device) -> None:
@@ -257,6 +229,7 @@ def steps_table(rows: list[dict]) -> Table:
         rest = ms["forward and backward"] - ms["image tower"] - ms["signal tower"] - ms["decoder"]
         parts = (ms["drawing"], ms["image tower"], ms["signal tower"], ms["decoder"], rest, ms["optimiser"])
         page = "x".join(map(str, row["size"])) + ("" if row["ageing"] == "none" else f" {row['ageing']}")
+        page += "" if row["read"] == 1 else f", read {row['read']:.0%}"
         table.add_row(
             row["tower"], page, str(row["batch"]), f"{row['records_per_second']:.1f}", f"{ms['step']:.1f}",
             f"{ms['bare']:.1f}", f"{row['ratio_to_bare']:.2f}", f"{row['ratio_to_bare_with_adamw']:.2f}",
@@ -289,25 +262,19 @@ def main(given: list[str] | None = None) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     keep_freed_memory()
-    tiny = arguments.cases == "tiny"
-    peak = matmul_peak(device, 256 if tiny else 8192 if device.type == "cuda" else 2048, arguments.rounds)
+    cases = arguments.cases or device.type
+    peak = matmul_peak(device, PRODUCTS[cases], arguments.rounds)
     rows = []
-    for case in CASES[arguments.cases or device.type]:
+    for case in CASES[cases]:
         for batch in case.batches:
             try:
                 rows.append(measure(case, batch, arguments, device, peak))
             except torch.cuda.OutOfMemoryError:
                 print(f"{case.tower}: a batch of {batch} does not fit", file=sys.stderr)
                 break
-    reading = [measure_reading(fs, 20 if tiny else 400, arguments.rounds, arguments.seed) for fs in (100, 500)]
     console = Console(width=190)
     console.print(steps_table(rows))
     console.print(f"bf16 matrix product: {peak / 1e12:.3f} TFLOP/s at best")
-    for row in reading:
-        console.print(
-            f"{row['fs']} Hz, a record: wfdb.rdsamp {row['wfdb_ms']:.3f} ms, corpus {row['corpus_ms']:.4f} ms, "
-            f"{row['times_faster']:.0f} times faster"
-        )
     if arguments.out:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
         versions = {"ecgscan_lite": ecgscan_lite.__version__, "torch": torch.__version__, "timm": timm.__version__}
@@ -315,8 +282,8 @@ def main(given: list[str] | None = None) -> None:
             "command": " ".join(["python", "benchmarks/pretraining.py", *(given or sys.argv[1:])]),
             "seed": arguments.seed, "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": name,
             "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0],
-            "versions": {**versions, "wfdb": wfdb.__version__, "python": platform.python_version()},
-            "matmul_flops_per_second": peak, "steps": rows, "reading": reading,
+            "versions": {**versions, "python": platform.python_version()},
+            "matmul_flops_per_second": peak, "steps": rows,
         }  # fmt: skip
         temporary = arguments.out.with_name(f".{arguments.out.name}.part")
         temporary.write_text(json.dumps(result, indent=1))

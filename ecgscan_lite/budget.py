@@ -102,9 +102,9 @@ class Budget:
         return self.settings.optimiser.micro_batch if self.encodes_twice(devices) else self._share(devices)
 
     def flops(self, devices: int) -> float:
-        """Of the whole run, with what is computed a second time: the embeddings of a batch in pieces."""
-        again = sum(part.work.forward for part in self.parts if part.name != "decoder")
-        per_record = self.flops_per_record + (again if self.encodes_twice(devices) else 0.0)
+        """Of the whole run, with what is computed a second time where a batch is encoded piece by piece."""
+        again = sum(part.work.forward for part in self.parts) if self.encodes_twice(devices) else 0.0
+        per_record = self.flops_per_record + again
         return self.steps * self.settings.optimiser.batch_size * per_record
 
     def memory(self, devices: int) -> dict[str, float]:

@@ -33,8 +33,6 @@ def test_the_script_measures_tiny_towers_and_its_record_gives_a_speed(
     assert row["ratio_to_bare"] == pytest.approx(row["ms"]["step"] / row["ms"]["bare"])
     assert row["records_per_second"] == pytest.approx(1e3 * row["batch"] / row["ms"]["step"])
     assert row["ms"]["step"] > row["ms"]["image tower"] > 0 and 0 < row["flop_utilisation"] < 1
-    assert [reading["fs"] for reading in record["reading"]] == [100, 500]
-    assert all(reading["wfdb_ms"] > reading["corpus_ms"] > 0 for reading in record["reading"])
     [speed] = measured_speeds(tmp_path / "record.json")
     assert speed.at(1) == pytest.approx(row["records_per_second"] * row["flops_per_record"])
 
