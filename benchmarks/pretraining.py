@@ -58,7 +58,7 @@ CASES = {
     "cpu": [
         Case("resnet10t", (128, 192), (64,)), Case("resnet10t", (128, 192), (64,), read=0.25),
         Case("resnet10t", (128, 192), (64,), "photo:2"),
-        Case("resnet18", (224, 224), (16,)), Case("vit_small_patch16_224", (224, 224), (16,)),
+        Case("resnet18", (224, 224), (16,)), Case("vit_small_patch16_224", (224, 224), (8,)),
     ],
     "cuda": [
         Case("vit_base_patch16_224", (224, 224), (64, 128, 256, 512)),

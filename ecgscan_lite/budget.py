@@ -23,7 +23,7 @@ from ecgscan_lite.decoder import SAMPLES
 from ecgscan_lite.encoders.text import MINILM
 from ecgscan_lite.model import ECGScan
 from ecgscan_lite.objective import Objective
-from ecgscan_lite.settings import Settings
+from ecgscan_lite.settings import Settings, SettingsError
 
 TIMM_ON_THE_HUB = "hf-hub:timm/"
 BERT_BASE_WIDTH = 768  # of the text tower, where its configuration is not on this machine; MedCPT is a BERT-base
@@ -125,10 +125,12 @@ def estimate(settings: Settings, records: int) -> Budget:
     """Count what a run over so many records takes.
 
     Raises:
-        ValueError: timm has no such image tower.
+        ValueError: timm has no such image tower, or would have to fetch its description.
     """
     text_parameters, text_width = describe_text_tower(settings.towers.text)
     towers = replace(settings.towers, image=settings.towers.image.removeprefix(TIMM_ON_THE_HUB), image_pretrained=False)
+    if towers.image.startswith("hf-hub:"):
+        raise SettingsError(f"towers.image = {towers.image!r} would have to be fetched; name one of timm's own models")
     with torch.device("meta"):
         model = ECGScan(towers, (settings.page.height, settings.page.width), text_width)
         objective = Objective(settings.loss)

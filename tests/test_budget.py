@@ -64,6 +64,11 @@ def test_the_text_tower_is_counted_from_its_configuration_alone() -> None:
     assert describe_text_tower("nobody/no-such-model") == (None, 768)
 
 
+def test_a_tower_that_would_have_to_be_fetched_is_refused() -> None:
+    with pytest.raises(SettingsError, match="would have to be fetched"):
+        estimate(SMALL.replace(towers__image="hf-hub:nobody/model"), 100)
+
+
 def test_work_of_a_small_network_is_that_of_the_closed_form() -> None:
     n, a, b, c = 5, 12, 20, 7
     net = nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c))
