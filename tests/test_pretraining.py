@@ -24,10 +24,11 @@ from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.encoders import TextEncoder
 from ecgscan_lite.model import ECGScan, load
 from ecgscan_lite.objective import Batch, Objective
-from ecgscan_lite.pretraining import RunError, learning_rate, pretrain
+from ecgscan_lite.pretraining import RunError, pretrain
 from ecgscan_lite.records import ECGRecord
 from ecgscan_lite.reports import split_report
 from ecgscan_lite.settings import LOSS_TERMS, Settings, SettingsError
+from ecgscan_lite.trainer import learning_rate
 
 CPU = torch.device("cpu")
 
@@ -61,7 +62,8 @@ def test_a_run_leaves_weights_settings_log_and_list_of_records(corpus: Corpus, t
     settings = _settings(tmp_path / "run")
     run = pretrain(settings, corpus=corpus)
     assert sorted(path.name for path in run.iterdir()) == [
-        "log.csv", "model.json", "model.safetensors", "records.parquet", "settings.toml", "texts.safetensors",
+        "log.csv", "model.json", "model.safetensors", "records.parquet", "settings.toml", "speed.csv",
+        "texts.safetensors",
     ]  # fmt: skip
     assert Settings.read(run / "settings.toml") == settings
     log = list(csv.DictReader((run / "log.csv").open()))
@@ -106,12 +108,10 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 
 
 def _stop_after(steps: int) -> Callable[..., Batch]:
-    def draw(
-        settings: Settings, corpus: Corpus, rows: np.ndarray, texts: Texts, step: int, device: torch.device
-    ) -> Batch:
+    def draw(settings: Settings, corpus: Corpus, rows: np.ndarray, texts: Texts, step: int, *where: object) -> Batch:
         if step == steps:
             raise _Interrupt
-        return draw_batch(settings, corpus, rows, texts, step, device)
+        return draw_batch(settings, corpus, rows, texts, step, *where)
 
     return draw
 
