@@ -7,8 +7,9 @@ The step is what `ecgscan pretrain` runs: records read and drawn as pages, three
 AdamW. The bare side is a copy of the same timm tower on the same pages, already scaled and on the device: forward and
 backward, with and without its own AdamW, in the same precision and memory format. All sides run in turns within one
 process, and ratios are medians over the rounds, so that they hold on a machine whose speed drifts. Times are those of
-the wall, synchronised on a GPU. Records are synthetic and in memory. FLOP use is the model's arithmetic, nothing that
-is computed twice, as a share of the best bf16 matrix product on the same device.
+the wall, synchronised on a GPU. Records a second and the wait for data are those of steps in a row, the next batch
+being drawn meanwhile. Records are synthetic and in memory. FLOP use is the model's arithmetic, nothing that is computed
+twice, as a share of the best bf16 matrix product on the same device.
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ from rich.table import Table
 from torch import nn
 
 import ecgscan_lite
-from ecgscan_lite.batches import draw_batch, draw_pages, embed_texts, open_corpus, training_rows
+from ecgscan_lite.batches import draw_ahead, draw_batch, draw_pages, embed_texts, open_corpus, training_rows
 from ecgscan_lite.budget import estimate
 from ecgscan_lite.memory import keep_freed_memory
-from ecgscan_lite.pretraining import _initial_model, _Trainer
+from ecgscan_lite.pretraining import _initial_model
+from ecgscan_lite.processes import Processes
 from ecgscan_lite.settings import Settings, TowerSettings
+from ecgscan_lite.trainer import Trainer
 
 STEPS = 10_000  # of the learning rate's schedule; none of it is waited for
 
@@ -108,7 +111,7 @@ class Step:
         self.model = _initial_model(self.settings, self.texts.embeddings.shape[1]).to(device)
         self.bare = copy.deepcopy(self.model.image_encoder.backbone).train()
         self.bare_optimiser = torch.optim.AdamW(self.bare.parameters(), lr=0.0, fused=device.type == "cuda")
-        self.trainer = _Trainer(self.settings, self.model, steps=STEPS)
+        self.trainer = Trainer(self.settings, self.model, STEPS, Processes(device))
         self.batch = self.draw()
         self.scaled = self.model.image_encoder.normalise(self.batch.pages)
         with torch.no_grad():
@@ -133,6 +136,22 @@ class Step:
             "decoder": lambda: self.learn(lambda: list(model.decoder(self.page))),
             "optimiser": self.update,
         }
+
+    def in_a_row(self, steps: int) -> tuple[float, float]:
+        """Steps as a run takes them, a thread drawing the next batch: seconds of one, and the share of waiting."""
+        waited, start = 0.0, 0.0
+        batches = draw_ahead(lambda _: self.draw(), range(steps + 2), self.device)
+        for number in range(steps + 2):
+            if number == 2:  # the first two do not count
+                _wait(self.device)
+                waited, start = 0.0, time.perf_counter()
+            before = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - before
+            self.trainer.take_step(batch)
+        _wait(self.device)
+        taken = time.perf_counter() - start
+        return taken / steps, waited / taken
 
     def draw(self) -> object:
         """The next step's batch, pages and all."""
@@ -186,6 +205,7 @@ def measure(
     step = Step(case, batch, arguments, device)
     taken = in_turns(step.functions(), arguments.rounds, device)
     seconds = {name: statistics.median(times) for name, times in taken.items()}
+    each, data_wait = step.in_a_row(arguments.rounds)
     flops = estimate(step.settings, batch).flops_per_record
     on_gpu = device.type == "cuda"
     memory = (
@@ -194,12 +214,12 @@ def measure(
     return {
         "tower": case.tower, "size": case.size, "batch": batch, "ageing": case.ageing, "read": case.read,
         "precision": str(step.trainer.autocast).removeprefix("torch."), "compiled": arguments.compile,
-        "records_per_second": batch / seconds["step"], "ms": {name: 1e3 * x for name, x in seconds.items()},
+        "records_per_second": batch / each, "data_wait": data_wait,
+        "ms": {name: 1e3 * x for name, x in seconds.items()},
         "ratio_to_bare": median_ratio(taken["step"], taken["bare"]),
         "ratio_to_bare_with_adamw": median_ratio(taken["step"], taken["bare with AdamW"]),
         "rendering_share": median_ratio(taken["rendering"], taken["step"]),
-        "reading_share": max(0.0, (seconds["drawing"] - seconds["rendering"]) / seconds["step"]),
-        "flops_per_record": flops, "flop_utilisation": flops * batch / seconds["step"] / peak,
+        "flops_per_record": flops, "flop_utilisation": flops * batch / each / peak,
         "peak_memory_mb": memory / 2**20,
     }  # fmt: skip
 
@@ -221,7 +241,7 @@ def _wait(device: torch.device) -> None:
 def steps_table(rows: list[dict]) -> Table:
     """What a step takes, and where the time goes."""
     table = Table("tower", "page", title="training step")
-    for name in ("batch", "records/s", "step, ms", "bare, ms", "ratio", "with AdamW", "draw", "image", "signal",
+    for name in ("batch", "records/s", "wait", "step, ms", "bare, ms", "ratio", "with AdamW", "draw", "image", "signal",
                  "decoder", "rest", "AdamW", "FLOP use", "MB"):  # fmt: skip
         table.add_column(name, justify="right")
     for row in rows:
@@ -231,7 +251,8 @@ def steps_table(rows: list[dict]) -> Table:
         page = "x".join(map(str, row["size"])) + ("" if row["ageing"] == "none" else f" {row['ageing']}")
         page += "" if row["read"] == 1 else f", read {row['read']:.0%}"
         table.add_row(
-            row["tower"], page, str(row["batch"]), f"{row['records_per_second']:.1f}", f"{ms['step']:.1f}",
+            row["tower"], page, str(row["batch"]), f"{row['records_per_second']:.1f}", f"{row['data_wait']:.1%}",
+            f"{ms['step']:.1f}",
             f"{ms['bare']:.1f}", f"{row['ratio_to_bare']:.2f}", f"{row['ratio_to_bare_with_adamw']:.2f}",
             *(f"{part / ms['step']:.1%}" for part in parts), f"{row['flop_utilisation']:.1%}",
             f"{row['peak_memory_mb']:.0f}",
