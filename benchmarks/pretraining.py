@@ -113,6 +113,7 @@ class Step:
         self.bare_optimiser = torch.optim.AdamW(self.bare.parameters(), lr=0.0, fused=device.type == "cuda")
         self.trainer = Trainer(self.settings, self.model, STEPS, Processes(device))
         self.batch = self.draw()
+        self.signals = self.corpus.signals(self.rows[:batch])
         self.scaled = self.model.image_encoder.normalise(self.batch.pages)
         with torch.no_grad():
             page = self.model.image_encoder(self.batch.pages)
@@ -160,8 +161,8 @@ class Step:
 
     def render(self) -> object:
         """The pages alone, the signals being read already."""
-        signals = self.corpus.signals(self.rows[: len(self.batch.pages)])
-        return draw_pages(signals, self.corpus.fs, self.settings.page, range(len(signals)), self.device)
+        seeds = range(len(self.signals))
+        return draw_pages(self.signals, self.corpus.fs, self.settings.page, seeds, self.device)
 
     def see(self) -> list[torch.Tensor]:
         """What the image tower gives to the heads and to the decoder."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecgscan_lite.budget import Budget, estimate, tower_flops
+from ecgscan_lite.budget import TIMM_ON_THE_HUB, Budget, estimate, tower_flops
 from ecgscan_lite.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def published_speeds() -> list[Speed]:
     return speeds
 
 
-def measured_speeds(path: str | Path) -> list[Speed]:
-    """What `benchmarks/pretraining.py` measured: of each tower, the batch that ran fastest.
+def measured_speeds(path: str | Path, tower: str = "") -> list[Speed]:
+    """What `benchmarks/pretraining.py` measured: the batch that ran fastest, of a tower, or else of each.
 
     Raises:
         SettingsError: it is no such record.
@@ -73,7 +73,7 @@ def measured_speeds(path: str | Path) -> list[Speed]:
             speed = Speed(str(record["device"]), what, {1: rate}, f"{Path(path).name}, {record['date']}")
             if row["tower"] not in best or rate > best[row["tower"]].at(1):
                 best[row["tower"]] = speed
-        return list(best.values())
+        return [best[tower]] if tower in best else list(best.values())
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
         raise SettingsError(f"{path}: no record of benchmarks/pretraining.py ({reason})") from None
@@ -98,16 +98,17 @@ def dry_run(
         raise SettingsError(f"{budget.records} records are fewer than one batch of {settings.optimiser.batch_size}")
     if measured is None and GPU_RECORD.is_file():
         measured = GPU_RECORD
-    speeds = measured_speeds(measured) if measured else published_speeds()
+    tower = settings.towers.image.removeprefix(TIMM_ON_THE_HUB).partition(".")[0]
+    speeds = measured_speeds(measured, tower) if measured else published_speeds()
     origin = "as given" if records else "of the corpora" if found else "assumed; --corpus-size says otherwise"
-    tables = [
+    size = settings.optimiser.batch_size
+    of_step = size * budget.flops_per_record
+    return [
         parts_table(budget),
-        f"{budget.records:,} records ({origin}), {settings.optimiser.epochs} epochs, {budget.steps:,} steps of "
-        f"{settings.optimiser.batch_size}: {budget.flops_per_record * settings.optimiser.batch_size / 1e12:,.2f} "
-        f"TFLOP a step, {budget.flops(max(DEVICES)) / 1e18:,.3f} EFLOP in all\n",
+        f"{budget.records:,} records ({origin}), {settings.optimiser.epochs} epochs, {budget.steps:,} steps of {size}: "
+        f"{of_step / 1e12:,.2f} TFLOP a step, {budget.steps * of_step / 1e15:,.1f} PFLOP in all\n",
         memory_table(budget), hours_table(budget, speeds, price), *notes(budget, speeds, bool(measured), price),
     ]  # fmt: skip
-    return tables
 
 
 def records_on_disk(settings: Settings) -> int | None:

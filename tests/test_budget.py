@@ -212,6 +212,14 @@ def test_a_measured_record_gives_the_fastest_batch_of_each_tower(tmp_path: Path)
     assert speed.flops == {1: 1e10} and speed.device == "Some GPU"
 
 
+def test_of_several_towers_the_run_takes_its_own(tmp_path: Path) -> None:
+    both = json.loads(_record(tmp_path / "record.json").read_text())
+    both["steps"].append(both["steps"][0] | {"tower": "b", "records_per_second": 7.0})
+    (tmp_path / "record.json").write_text(json.dumps(both))
+    assert len(measured_speeds(tmp_path / "record.json")) == len(measured_speeds(tmp_path / "record.json", "c")) == 2
+    assert [speed.at(1) for speed in measured_speeds(tmp_path / "record.json", "b")] == [7.0 * 2e9]
+
+
 @pytest.mark.parametrize("text", ["{}", "[1]", "not JSON", '{"steps": [{"tower": 3}]}', '{"steps": 3}', "absent"])
 def test_no_record_of_the_benchmark(tmp_path: Path, text: str) -> None:
     file = tmp_path / "record.json"
