@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-PLAIN = 256 * 256  # entries up to which the matrix is computed as a whole
+PLAIN = 2**20  # entries up to which the matrix is computed as a whole, which is faster there
 CHUNK = 2**21  # entries that are computed at once: some tens of megabytes with all that they need
 
 Logits = Callable[..., Tensor]

@@ -104,7 +104,7 @@ class Objective(nn.Module):
     def temperatures(self) -> dict[str, float]:
         """The learned temperature of each contrastive loss."""
         losses = {"gram": self.gram, **self.pairs}
-        return {name: math.exp(loss.log_temperature.item()) for name, loss in losses.items()}
+        return {name: loss.log_temperature.exp().item() for name, loss in losses.items()}
 
     def _encode(self, model: ECGScan, batch: Batch) -> Encodings:
         """This process's records, at once or piece by piece."""

@@ -77,10 +77,7 @@ def pretrain(
         lambda: Validation(settings, corpus) if settings.run.validate_every and processes.is_first else None
     )
     _take_steps(run, trainer, records, validation, progress)
-    if processes.is_first:
-        trainer.model.eval().save(run, pretraining=what_matters(settings), steps=trainer.step)
-        (run / CHECKPOINT_FILE).unlink(missing_ok=True)
-    processes.together(lambda: None)  # nobody returns before the weights are there
+    processes.together(lambda: _finish(run, trainer) if processes.is_first else None)
     return run
 
 
@@ -199,3 +196,8 @@ def _initial_model(settings: Settings, text_dim: int) -> ECGScan:
                 f"{settings.towers.signal!r}; set towers.signal = {source.towers.signal!r}"
             ) from None
     return model
+
+
+def _finish(run: Path, trainer: Trainer) -> None:
+    trainer.model.eval().save(run, pretraining=what_matters(trainer.settings), steps=trainer.step)
+    (run / CHECKPOINT_FILE).unlink(missing_ok=True)

@@ -98,7 +98,10 @@ class Processes:
             error = raised
         if self.count > 1:
             failed = torch.tensor(self.number if error else self.count)
-            dist.all_reduce(failed, dist.ReduceOp.MIN, group=self.host)
+            try:
+                dist.all_reduce(failed, dist.ReduceOp.MIN, group=self.host)
+            except RuntimeError:  # another process is gone, and has said why if it could
+                raise error or SystemExit(2) from None
             if error and failed == self.number:
                 raise error
             if failed < self.count:

@@ -85,7 +85,8 @@ class Trainer:
         values = torch.stack([loss, *(self.objective.terms.get(name, absent) for name in LOSS_TERMS)])
         value, *terms = self.processes.total(values.detach().double().cpu()).tolist()
         if not np.isfinite(value):
-            raise RunError(f"the loss is {value} at step {self.step}; lower optimiser.learning_rate and resume")
+            message = f"the loss is {value} at step {self.step}; lower optimiser.learning_rate and resume"
+            raise RunError(message) if self.processes.is_first else SystemExit(2)  # all know, one says so
         said = {"step": self.step, "learning_rate": rate, "loss": value, **dict(zip(LOSS_TERMS, terms, strict=True))}
         self.step += 1
         temperatures = {f"temperature_{name}": x for name, x in self.objective.temperatures().items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -159,6 +160,26 @@ def test_what_fails_in_one_process_ends_all_and_is_said_once(tmp_path: Path) -> 
     settings = _settings(tmp_path / "another", optimiser__batch_size=11)
     assert in_processes(_fail_in_one, settings, tmp_path, 2) == [3, 2]
     assert "11 can't be shared among 2" in (tmp_path / "said by 0").read_text()
+
+
+def test_a_loss_that_is_not_finite_is_said_once(tmp_path: Path) -> None:
+    settings = _settings(tmp_path / "run", optimiser__learning_rate=1e30)
+    assert in_processes(_fail_in_one, settings, tmp_path, -1) == [3, 2]
+    assert "lower optimiser.learning_rate" in (tmp_path / "said by 0").read_text()
+
+
+def _die_in_one(settings: Settings) -> None:
+    def draw(*arguments: object) -> Batch:
+        if os.environ["RANK"] == "1" and arguments[4] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return draw_batch(*arguments)
+
+    pretraining.draw_batch = draw
+    pretrain(settings, corpus=_corpus())
+
+
+def test_who_waits_for_a_process_that_was_killed_ends_too(tmp_path: Path) -> None:
+    assert in_processes(_die_in_one, _settings(tmp_path / "run")) in ([2, -9], [1, -9])  # 1: killed within a step
 
 
 @pytest.mark.parametrize("kind", ["infonce", "sigmoid"])
