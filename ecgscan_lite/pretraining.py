@@ -179,14 +179,12 @@ def _initial_model(settings: Settings, text_dim: int) -> ECGScan:
     page_size = (settings.page.height, settings.page.width)
     model = ECGScan(settings.towers, page_size, text_dim)
     if settings.run.initial_weights:
-        weights = load(settings.run.initial_weights, device="cpu").state_dict()
-        if settings.run.fresh_decoder:
-            weights |= {name: x for name, x in model.state_dict().items() if name.startswith("decoder.")}
+        source = load(settings.run.initial_weights, device="cpu")
         try:
-            model.load_state_dict(weights)
+            model.load_state_dict(source.state_dict())
         except RuntimeError:
             raise SettingsError(f"run.initial_weights: {settings.run.initial_weights} holds other towers") from None
-    if settings.run.fresh_decoder or not settings.run.initial_weights:
+    else:
         model.decoder.place_queries(places_of_leads(settings.page.layouts[0], page_size))
     if settings.towers.signal_weights:
         source = load(settings.towers.signal_weights, device="cpu")

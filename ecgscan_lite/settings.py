@@ -146,7 +146,6 @@ class RunSettings:
     Attributes:
         out: folder of the run.
         initial_weights: a run's folder to start from, or "" for random weights.
-        fresh_decoder: start the decoder anew, whatever the weights that the rest starts from.
         seed: of the weights, the order of the records, and the pages.
         device: "auto", "cpu", "cuda", ...
         compile: compile the image and signal towers with `torch.compile`; it needs a C++ compiler or Triton.
@@ -158,7 +157,6 @@ class RunSettings:
 
     out: str = "runs/pretraining"
     initial_weights: str = ""
-    fresh_decoder: bool = False
     seed: int = 0
     device: str = "auto"
     compile: bool = False
