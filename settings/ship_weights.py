@@ -90,9 +90,7 @@ well it reads real electrocardiograms.
 
 
 _NAMES = {"ptbxl": "real records of PTB-XL (the small subset's training folds)", "synthetic": "synthetic records"}
-_STAGES = (
-    "`ecgscan pretrain` with `settings/shipped_1_teachers.toml`, `shipped_2_alignment.toml` and `shipped_3_final.toml`"
-)
+_STAGES = "the first two runs of `ecgscan quickstart`, then `ecgscan pretrain settings/shipped.toml`"
 
 
 def _list(names: list[str]) -> str:
