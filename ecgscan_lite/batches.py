@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -26,16 +27,21 @@ from ecgscan_lite.statements import label_text
 
 
 def open_corpus(settings: Settings) -> Corpus:
-    """The corpus that the settings name, or all that they name as one; the synthetic one is made in memory."""
-    corpora = [_open(name, settings.data.records) for name in settings.data.corpus]
+    """The training records of the corpora that the settings name; the synthetic ones are made in memory."""
+    return open_split(settings, "train", settings.data.records)
+
+
+def open_split(settings: Settings, split: str, records: int) -> Corpus:
+    """So many records of a split of each corpus that the settings name, or all for 0, as one corpus."""
+    corpora = [_open(name, split, records) for name in settings.data.corpus]
     return corpora[0] if len(corpora) == 1 else Corpus.concatenate(corpora)
 
 
-def _open(name: str, records: int) -> Corpus:
+def _open(name: str, split: str, records: int) -> Corpus:
     if name == "synthetic":
-        return Corpus.from_records(open_dataset("synthetic", split="train", n=records or None))
+        return Corpus.from_records(open_dataset("synthetic", split=split, n=records or None))
     corpus = Corpus.open(name)
-    return corpus.subset(corpus.rows("train")[: records or None])
+    return corpus.subset(corpus.rows(split)[: records or None])
 
 
 def training_rows(settings: Settings, corpus: Corpus) -> np.ndarray:
@@ -94,36 +100,70 @@ def embed_texts(
 
 
 def draw_batch(
-    settings: Settings, corpus: Corpus, rows: np.ndarray, texts: Texts, step: int, device: torch.device
+    settings: Settings,
+    corpus: Corpus,
+    rows: np.ndarray,
+    texts: Texts,
+    step: int,
+    device: torch.device,
+    own: slice = slice(None),
 ) -> Batch:
-    """The records of a step, with pages drawn on the device; all of it follows from the seed and the step."""
+    """The records of a step, with pages drawn on the device; all of it follows from the seed and the step.
+
+    Of several processes each reads and draws its own records alone, and draws them as one process would.
+    """
     size = settings.optimiser.batch_size
     epoch, place = divmod(step, len(rows) // size)
     order = np.random.default_rng((settings.run.seed, epoch)).permutation(len(rows))
     chosen = order[place * size : (place + 1) * size]
     rng = np.random.default_rng((settings.run.seed, epoch, place + 1))
-    signals = corpus.signals(rows[chosen], seconds=SAMPLES / RATE)
     count = settings.data.findings_per_step if settings.data.text_unit == "finding" else 1
-    ids = torch.from_numpy(texts.draw(rng, chosen, count))
+    ids = torch.from_numpy(texts.draw(rng, chosen, count)[own])
+    signals = corpus.signals(rows[chosen[own]], seconds=SAMPLES / RATE)
     page = None
     if "image" in settings.data.modalities:
         layout, ageing = (names[rng.integers(len(names))] for names in (settings.page.layouts, settings.page.ageing))
         like = replace(settings.page, layouts=(layout,), ageing=(ageing,))
-        page = draw_pages(signals, corpus.fs, like, rng.integers(2**31, size=size).tolist(), device)
+        page = draw_pages(signals, corpus.fs, like, rng.integers(2**31, size=size)[own].tolist(), device)
     return Batch(
         pages=page.image if page else None,
-        signals=signals_at_model_rate(signals, corpus.fs).to(device),
+        signals=_put(signals_at_model_rate(signals, corpus.fs), device),
         visible=at_rate(page.visible, corpus.fs) if page else None,
-        texts=texts.embeddings[ids.clamp(min=0)].to(device),
-        text_ids=ids.to(device),
-        report_ids=torch.from_numpy(texts.report_ids[chosen]).to(device),
+        texts=_put(texts.embeddings[ids.clamp(min=0)], device),
+        text_ids=_put(ids, device),
+        report_ids=_put(torch.from_numpy(texts.report_ids[chosen[own]]), device),
     )
+
+
+def draw_ahead(draw: Callable[[int], Batch], steps: range, device: torch.device) -> Iterator[Batch]:
+    """Batches of steps; while one is learned from, a thread draws the next, on a stream of its own on a GPU."""
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def draw_one(step: int) -> Batch:
+        if stream is None:
+            return draw(step)
+        with torch.cuda.stream(stream):
+            batch = draw(step)
+        stream.synchronize()
+        return batch
+
+    with ThreadPoolExecutor(1, "batches") as thread:
+        following = (thread.submit(draw_one, step) for step in steps)
+        ahead = next(following, None)
+        while ahead is not None:
+            batch = ahead.result()
+            ahead = next(following, None)
+            if stream is not None:  # its memory is free for another batch when this stream has done with it too
+                for x in batch:
+                    if x is not None:
+                        x.record_stream(torch.cuda.current_stream(device))
+            yield batch
 
 
 def draw_pages(signals: np.ndarray, fs: float, page: PageSettings, seeds: Sequence[int], device: torch.device) -> Page:
     """Pages of the settings' first layout, first ageing and size, on a device. Shape: signals (B, 12, T) in mV."""
     return render(
-        torch.from_numpy(signals).to(device), fs,
+        _put(torch.from_numpy(signals), device), fs,
         layout=page.layouts[0], size=(page.height, page.width), seed=seeds,
         ageing=None if page.ageing[0] == "none" else page.ageing[0],
     )  # fmt: skip
@@ -160,6 +200,11 @@ def places_of_leads(layout: str, size: tuple[int, int]) -> Tensor:
         for p in patch.unique():
             places[lead, p] = xy[patch == p].mean(dim=0)
     return places
+
+
+def _put(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; to a GPU it is copied while other work goes on."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 def _texts(settings: Settings, corpus: Corpus, rows: np.ndarray) -> Sequence[str | None]:

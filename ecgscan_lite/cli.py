@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ecgscan_lite.tasks import TASKS
+
+if TYPE_CHECKING:
+    from ecgscan_lite.settings import Settings
 
 app = typer.Typer(
     name="ecgscan",
@@ -145,6 +149,14 @@ def pretrain(
         bool, typer.Option("--show-defaults", help="Print all settings as TOML, and end.")
     ] = False,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="In place of the settings' own.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print parameters, arithmetic, memory and hours, and end.")
+    ] = False,
+    corpus_size: Annotated[int | None, typer.Option(min=1, help="Records, for a dry run without the corpora.")] = None,
+    measured: Annotated[
+        Path | None, typer.Option(help="What benchmarks/pretraining.py wrote, for the hours of a dry run.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Of a GPU for an hour, for the cost of a dry run.")] = None,
 ) -> None:
     """Pretrain a model: image, signal and text aligned, and the leads reconstructed under the soft-lead constraint."""
     from ecgscan_lite.settings import Settings, SettingsError
@@ -159,10 +171,19 @@ def pretrain(
         given = given.replace(run__out=str(resume))
     if seed is not None:
         given = given.replace(run__seed=seed)
-    print(given.to_toml())
+    if dry_run:
+        _print_budget(given, corpus_size, measured, price)
+        return
+    if (corpus_size, measured, price) != (None, None, None):
+        raise SettingsError("--corpus-size, --measured and --price go with --dry-run")
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    if is_first:
+        print(given.to_toml())
     from ecgscan_lite.pretraining import pretrain as run
 
-    print(f"weights in {run(given, resume=resume is not None)}")
+    folder = run(given, resume=resume is not None)
+    if is_first:
+        print(f"weights in {folder}")
 
 
 @app.command(epilog="Example: `ecgscan embed scans --out embeddings.parquet --weights runs/pretraining`")
@@ -273,6 +294,16 @@ def _end_if_refused(refused: list[str], what: str) -> None:
     """What can be done has been done; the exit code still says that something was left out."""
     if refused:
         raise ValueError(f"{len(refused)} {what} could not be read and were left out, first of all {refused[0]}")
+
+
+def _print_budget(settings: Settings, records: int | None, measured: Path | None, price: float | None) -> None:
+    from rich.console import Console
+
+    from ecgscan_lite.dry_run import dry_run
+
+    console = Console()
+    for paragraph in dry_run(settings, records, measured, price):
+        console.print(paragraph)
 
 
 def _print_results(results: dict, out: Path) -> None:

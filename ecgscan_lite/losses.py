@@ -5,6 +5,10 @@ Letters: B batch, D embedding, T samples; i, s, t the unit embeddings of image, 
 Two records with the same report are not negatives of each other: every contrastive loss takes `groups`, and leaves
 the pairs of equal group, but for a record's own, out of its denominators. `groups` is integers of shape (B,); or bool
 of shape (B, B), true at [k, j] where text j holds for record k too, as it does for a sentence of several reports.
+
+Several processes can compute a loss together. Each gives its own n records as the first argument, those of all B as
+the others, the rows (n, B) of the mask that are its own, and `first`, the number of its first record among all. What
+it gets is its part: the parts add up to the loss of one process, and so do their gradients.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ecgscan_lite.cross_entropy import left_out, symmetric_cross_entropy
 from ecgscan_lite.leads import LIMB_IDENTITIES
 
 MIN_TEMPERATURE = 0.01
@@ -34,11 +39,7 @@ def gram_volume(image: Tensor, signal: Tensor, text: Tensor, eps: float = 1e-13)
     Returns:
         Shape: (K, B); entry [k, j] is the volume of image k with signal j and text j, in [sqrt(eps), sqrt(1 + eps)].
     """
-    i, s, t = (F.normalize(_at_least_float32(x), dim=-1) for x in (image, signal, text))
-    a, b = i @ s.T, i @ t.T  # (K, B)
-    c = (s * t).sum(dim=-1)  # (B,)
-    determinant = 1 - a.square() - b.square() - c.square() + 2 * a * b * c
-    return (determinant.clamp(min=0) + eps).sqrt()
+    return _volume(*_with_agreement(image, signal, text), eps)
 
 
 class GramContrastiveLoss(nn.Module):
@@ -54,10 +55,17 @@ class GramContrastiveLoss(nn.Module):
         self.label_smoothing = label_smoothing
         self.eps = eps
 
-    def forward(self, image: Tensor, signal: Tensor, text: Tensor, groups: Tensor | None = None) -> Tensor:
+    def forward(
+        self, image: Tensor, signal: Tensor, text: Tensor, groups: Tensor | None = None, first: int | None = None
+    ) -> Tensor:
         """Shape: image, signal, text (B, D); groups (B,) or (B, B); returns a scalar."""
-        logits = -gram_volume(image, signal, text, self.eps) / _temperature(self.log_temperature)
-        return _symmetric_cross_entropy(logits, groups, self.label_smoothing)
+
+        def logits(i: Tensor, s: Tensor, t: Tensor, c: Tensor, temperature: Tensor) -> Tensor:
+            return -_volume(i, s, t, c, self.eps) / temperature
+
+        i, *others = _with_agreement(image, signal, text)
+        others = (*others, _temperature(self.log_temperature))
+        return symmetric_cross_entropy(logits, i, others, groups, self.label_smoothing, first)
 
 
 class InfoNCELoss(nn.Module):
@@ -68,10 +76,14 @@ class InfoNCELoss(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.label_smoothing = label_smoothing
 
-    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None = None) -> Tensor:
+    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None = None, first: int | None = None) -> Tensor:
         """Shape: a, b (B, D); groups (B,) or (B, B); returns a scalar."""
-        logits = _cosines(a, b) / _temperature(self.log_temperature)
-        return _symmetric_cross_entropy(logits, groups, self.label_smoothing)
+
+        def logits(a: Tensor, b: Tensor, temperature: Tensor) -> Tensor:
+            return a @ b.T / temperature
+
+        others = (_unit(b), _temperature(self.log_temperature))
+        return symmetric_cross_entropy(logits, _unit(a), others, groups, self.label_smoothing, first)
 
 
 class SigmoidLoss(nn.Module):
@@ -82,12 +94,14 @@ class SigmoidLoss(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.bias = nn.Parameter(torch.tensor(bias))
 
-    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None = None) -> Tensor:
+    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None = None, first: int | None = None) -> Tensor:
         """Shape: a, b (B, D); groups (B,) or (B, B); returns a scalar."""
-        logits = _cosines(a, b) / _temperature(self.log_temperature) + self.bias
-        own_pair = torch.eye(len(logits), device=logits.device, dtype=torch.bool)
+        logits = _unit(a) @ _unit(b).T / _temperature(self.log_temperature) + self.bias
+        own = torch.arange(len(a), device=a.device)[:, None] + (first or 0)
+        own_pair = torch.zeros_like(logits, dtype=torch.bool).scatter(1, own, True)
         loss = -F.logsigmoid(torch.where(own_pair, logits, -logits))
-        return loss.masked_fill(_left_out(groups, logits), 0.0).sum() / len(logits)
+        mask = left_out(groups, loss.shape, loss.device, first or 0)
+        return loss.masked_fill(mask, 0.0).sum() / len(b)
 
 
 def lead_residuals(x: Tensor) -> Tensor:
@@ -128,37 +142,22 @@ def visibility_loss(logits: Tensor, visible: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), share)
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+def _unit(x: Tensor) -> Tensor:
+    """Rows of length one, in single precision at least."""
+    return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=-1)
 
 
 def _temperature(log_temperature: Tensor) -> Tensor:
     return log_temperature.exp().clamp(min=MIN_TEMPERATURE)
 
 
-def _cosines(a: Tensor, b: Tensor) -> Tensor:
-    return F.normalize(_at_least_float32(a), dim=-1) @ F.normalize(_at_least_float32(b), dim=-1).T
+def _with_agreement(image: Tensor, signal: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Unit rows, and the cosine c of each signal with its text. Shape: (K, D), (B, D), (B, D); c is (B,)."""
+    i, s, t = _unit(image), _unit(signal), _unit(text)
+    return i, s, t, (s * t).sum(dim=-1)
 
 
-def _left_out(groups: Tensor | None, logits: Tensor) -> Tensor:
-    """Pairs of one group, but for each row's own. Shape: (B, B) bool."""
-    if groups is None:
-        return torch.zeros_like(logits, dtype=torch.bool)
-    same = groups.bool() if groups.ndim == 2 else groups[:, None] == groups[None, :]
-    return same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
-
-
-def _symmetric_cross_entropy(logits: Tensor, groups: Tensor | None, label_smoothing: float) -> Tensor:
-    """Mean of the cross entropies along rows and along columns, the diagonal being the target."""
-    left_out = _left_out(groups, logits)
-    rows = _cross_entropy(logits, left_out, label_smoothing)
-    columns = _cross_entropy(logits.T, left_out.T, label_smoothing)
-    return (rows + columns) / 2
-
-
-def _cross_entropy(logits: Tensor, left_out: Tensor, label_smoothing: float) -> Tensor:
-    """Cross entropy with the diagonal as target; the smoothed mass is spread over the entries that take part."""
-    log_p = logits.masked_fill(left_out, -torch.inf).log_softmax(dim=-1)
-    of_target = log_p.diagonal()
-    of_all = log_p.masked_fill(left_out, 0.0).sum(dim=-1) / (~left_out).sum(dim=-1)
-    return -((1 - label_smoothing) * of_target + label_smoothing * of_all).mean()
+def _volume(i: Tensor, s: Tensor, t: Tensor, c: Tensor, eps: float) -> Tensor:
+    a, b = i @ s.T, i @ t.T  # (K, B)
+    determinant = 1 - a.square() - b.square() - c.square() + 2 * a * b * c
+    return (determinant.clamp(min=0) + eps).sqrt()

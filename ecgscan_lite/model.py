@@ -55,12 +55,10 @@ class ECGScan(nn.Module):
         super().__init__()
         towers = towers or TowerSettings()
         self.towers, self.page_size, self.text_dim = towers, page_size, text_dim
-        options = dict(towers.image_options)
-        if towers.image.startswith("vit"):
-            options.setdefault("img_size", page_size)
         self.image_encoder = ImageEncoder(
-            towers.image, towers.image_pretrained, token_dim=towers.decoder_dim, **options
-        )
+            towers.image, towers.image_pretrained, token_dim=towers.decoder_dim, page_size=page_size,
+            **towers.image_options,
+        )  # fmt: skip
         self.signal_encoder = SIGNAL_TOWERS[towers.signal]()
         self.text_encoder = TextEncoder(towers.text)
         self.image_head = _head(self.image_encoder.feature_dim, towers.embedding_dim)
@@ -207,7 +205,7 @@ class ECGScan(nn.Module):
             name: (x.half() if half and x.is_floating_point() else x).cpu().contiguous()
             for name, x in self.state_dict().items()
         }
-        towers = dataclasses.asdict(self.towers) | {"image_pretrained": False}
+        towers = dataclasses.asdict(self.towers) | {"image_pretrained": False, "signal_weights": ""}
         description = {"towers": towers, "page_size": list(self.page_size), "text_dim": self.text_dim, **notes}
         temporary = folder / f"{WEIGHTS_FILE}.{os.getpid()}.tmp"
         save_file(weights, temporary)

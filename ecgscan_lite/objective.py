@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ecgscan_lite.losses import (
     GramContrastiveLoss,
@@ -17,7 +19,10 @@ from ecgscan_lite.losses import (
     visibility_loss,
 )
 from ecgscan_lite.model import ECGScan
+from ecgscan_lite.processes import Processes
 from ecgscan_lite.settings import LossSettings
+
+READ_TERMS = ("reconstruction", "visibility", "soft_lead")
 
 
 class Batch(NamedTuple):
@@ -40,6 +45,24 @@ class Batch(NamedTuple):
     text_ids: Tensor
     report_ids: Tensor
 
+    def part(self, records: slice) -> Batch:
+        """The batch of some of the records."""
+        return Batch(*(None if x is None else x[records] for x in self))
+
+
+class Encodings(NamedTuple):
+    """What the towers make of some records.
+
+    Attributes:
+        image: in the joint space, of any length; None where images take no part. Shape: (B, D).
+        signal: likewise. Shape: (B, D).
+        read: these records' shares of the terms of `READ_TERMS`, or nothing where no leads are read.
+    """
+
+    image: Tensor | None
+    signal: Tensor
+    read: tuple[Tensor, ...]
+
 
 class Objective(nn.Module):
     """Alignment of image, signal and text, and reconstruction of the leads under the soft-lead constraint.
@@ -48,12 +71,21 @@ class Objective(nn.Module):
     terms that involve text, a text is no negative of a record that has it too; image and signal of two records differ
     whatever their texts. With several texts to a record, those terms are means over them.
 
-    A term of weight 0 is not computed. Each term's value of the last step is in `terms`.
+    A term of weight 0 is not computed. Each term's value of the last step is in `terms`. Where several processes have
+    some of a batch each, all these values are this process's shares: they add up to what one process would have, and
+    so do their gradients.
+
+    Args:
+        weights: of the terms.
+        processes: that share each batch; None for this one alone.
+        micro_batch: how many records to encode at once; 0 for all. What is encoded piece by piece is not kept, but
+            encoded again for its gradient (Gao et al., RepL4NLP 2021), with the same random numbers.
     """
 
-    def __init__(self, weights: LossSettings) -> None:
+    def __init__(self, weights: LossSettings, processes: Processes | None = None, micro_batch: int = 0) -> None:
         super().__init__()
-        self.weights = weights
+        self.weights, self.micro_batch = weights, micro_batch
+        self.processes = processes or Processes(torch.device("cpu"))
         self.gram = GramContrastiveLoss(weights.temperature, weights.label_smoothing)
         self.pairs = nn.ModuleDict(
             {pair: _pairwise_loss(weights) for pair in ("image_signal", "image_text", "signal_text")}
@@ -62,54 +94,112 @@ class Objective(nn.Module):
 
     def forward(self, model: ECGScan, batch: Batch) -> Tensor:
         """Returns a scalar."""
+        has_text = (batch.text_ids[:, 0] >= 0).nonzero().squeeze(1)  # a GPU is waited for here, where it is idle
+        encoded = self._encode(model, batch)
+        terms = self._alignment(model, encoded, batch, has_text)
+        terms |= dict(zip(READ_TERMS, encoded.read, strict=False))
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        return sum((getattr(self.weights, name) * x for name, x in terms.items()), encoded.signal.new_zeros(()))
+
+    def temperatures(self) -> dict[str, float]:
+        """The learned temperature of each contrastive loss."""
+        losses = {"gram": self.gram, **self.pairs}
+        return {name: loss.log_temperature.exp().item() for name, loss in losses.items()}
+
+    def _encode(self, model: ECGScan, batch: Batch) -> Encodings:
+        """This process's records, at once or piece by piece."""
+        size, reads = len(batch.signals), self.weights.reconstruction or self.weights.soft_lead
+        in_all = math.ceil(self.weights.reconstruction_share * size * self.processes.count)  # whose leads are read
+        read = len(range(in_all)[self.processes.own]) if reads and batch.pages is not None else 0
+        known = self.processes.total(_known(batch, read)) if reads and batch.pages is not None else None
+        encode = partial(self._encode_part, model, of_all=(known, in_all))
+        if not 0 < self.micro_batch < size:
+            return encode(batch, read)
+        parts = [
+            checkpoint(
+                encode, batch.part(slice(start, start + self.micro_batch)),
+                min(max(read - start, 0), self.micro_batch), use_reentrant=False,
+            )
+            for start in range(0, size, self.micro_batch)
+        ]  # fmt: skip
+        images, signals, terms = zip(*parts, strict=True)
+        image = None if images[0] is None else torch.cat(images)
+        return Encodings(image, torch.cat(signals), tuple(sum(values) for values in zip(*terms, strict=True)))
+
+    def _encode_part(self, model: ECGScan, batch: Batch, read: int, of_all: tuple[Tensor | None, int]) -> Encodings:
+        """Some records, of which the first `read` have their leads read; `of_all` says how much all processes read."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not model.towers.signal_frozen):
             features = model.signal_encoder(batch.signals.nan_to_num())
         signal = model.signal_head(features)
         if batch.pages is None:
-            terms = self._alignment(model, None, signal, batch)
-        else:
-            page = model.image_encoder(batch.pages)
-            terms = self._alignment(model, model.image_head(page.features), signal, batch)
-            if self.weights.reconstruction or self.weights.soft_lead:
-                part = slice(math.ceil(self.weights.reconstruction_share * len(batch.pages)))
-                reading = model.decoder(page.part(part))
-                visible = batch.visible[part]
-                terms["reconstruction"] = reconstruction_loss(reading.leads, batch.signals[part], visible)
-                terms["visibility"] = visibility_loss(reading.shown, visible)
-                terms["soft_lead"] = soft_lead_loss(reading.leads)
-        self.terms = {name: value.detach() for name, value in terms.items()}
-        return sum((getattr(self.weights, name) * value for name, value in terms.items()), signal.new_zeros(()))
+            return Encodings(None, signal, ())
+        page = model.image_encoder(batch.pages)
+        image = model.image_head(page.features)
+        samples, records = of_all
+        if samples is None:
+            return Encodings(image, signal, ())
+        if not read:
+            return Encodings(image, signal, tuple(signal.new_zeros(len(READ_TERMS)).unbind()))
+        reading = model.decoder(page.part(slice(read)))
+        target, visible = batch.signals[:read], batch.visible[:read]
+        terms = (
+            reconstruction_loss(reading.leads, target, visible) * (_known(batch, read) / samples.clamp(min=1)),
+            visibility_loss(reading.shown, visible) * (read / records),
+            soft_lead_loss(reading.leads) * (read / records),
+        )
+        return Encodings(image, signal, terms)
 
-    def _alignment(self, model: ECGScan, image: Tensor | None, signal: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def _alignment(self, model: ECGScan, encoded: Encodings, batch: Batch, has_text: Tensor) -> dict[str, Tensor]:
         """The terms by name; "pairwise" is the mean over the pairs that take part."""
+        image, signal, _ = encoded
         pairs: list[Tensor] = []
         terms: dict[str, Tensor] = {}
         if image is not None and self.weights.pairwise:
-            pairs.append(self.pairs["image_signal"](image, signal))
-        has_text = batch.text_ids[:, 0] >= 0
-        if int(has_text.sum()) >= 2:
+            sizes = [len(signal)] * self.processes.count
+            signals = self.processes.gather(signal, sizes)
+            pairs.append(self.pairs["image_signal"](image, signals, first=self.processes.first_of(sizes)))
+        sizes = self.processes.sizes(len(has_text))
+        if sum(sizes) >= 2:
             texts = model.text_head(batch.texts[has_text])  # (B', K, D)
-            ids, report_ids = batch.text_ids[has_text], batch.report_ids[has_text]
+            report_ids = batch.report_ids[has_text]
             image = None if image is None else image[has_text]
-            draws = []
-            for text, text_id in zip(texts.unbind(dim=1), ids.unbind(dim=1), strict=True):
-                holds_too = (report_ids[:, None, :] == text_id[None, :, None]).any(dim=-1)  # (B', B')
-                draws.append(self._text_terms(image, signal[has_text], text, holds_too))
+            all_texts, all_ids = (self.processes.gather(x, sizes) for x in (texts, batch.text_ids[has_text]))
+            draws = [
+                self._text_terms(image, signal[has_text], text, _holds_too(report_ids, text_id), sizes)
+                for text, text_id in zip(all_texts.unbind(dim=1), all_ids.unbind(dim=1), strict=True)
+            ]
             terms = {name: torch.stack([draw[name] for draw in draws]).mean() for name in draws[0]}
             pairs += [terms.pop(name) for name in ("image_text", "signal_text") if name in terms]
         if pairs:
             terms["pairwise"] = torch.stack(pairs).mean()
         return terms
 
-    def _text_terms(self, image: Tensor | None, signal: Tensor, text: Tensor, holds_too: Tensor) -> dict[str, Tensor]:
+    def _text_terms(
+        self, image: Tensor | None, signal: Tensor, text: Tensor, holds_too: Tensor, sizes: list[int]
+    ) -> dict[str, Tensor]:
+        """Own images and signals against the texts, and the signals, of all processes."""
         terms: dict[str, Tensor] = {}
+        first = self.processes.first_of(sizes)
         if self.weights.pairwise:
-            terms["signal_text"] = self.pairs["signal_text"](signal, text, holds_too)
+            terms["signal_text"] = self.pairs["signal_text"](signal, text, holds_too, first)
         if image is not None and self.weights.pairwise:
-            terms["image_text"] = self.pairs["image_text"](image, text, holds_too)
+            terms["image_text"] = self.pairs["image_text"](image, text, holds_too, first)
         if image is not None and self.weights.gram:
-            terms["gram"] = self.gram(image, signal, text, holds_too)
+            terms["gram"] = self.gram(image, self.processes.gather(signal, sizes), text, holds_too, first)
         return terms
+
+
+def _known(batch: Batch, records: int) -> Tensor:
+    """How many samples of the first records are shown and known."""
+    return (batch.visible[:records] & batch.signals[:records].isfinite()).sum()
+
+
+def _holds_too(report_ids: Tensor, text_id: Tensor) -> Tensor:
+    """Whether text j is one of record k's. Shape: (n, M), (B,); returns (n, B) bool."""
+    holds = torch.zeros(len(report_ids), len(text_id), dtype=torch.bool, device=text_id.device)
+    for ids in report_ids.unbind(dim=1):  # all at once would take M times the memory
+        holds |= ids[:, None] == text_id
+    return holds
 
 
 def _pairwise_loss(weights: LossSettings) -> nn.Module:

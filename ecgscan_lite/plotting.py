@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ecgscan_lite.leads import IDENTITY_NAMES, LEADS
+from ecgscan_lite.settings import LOSS_TERMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,10 +146,10 @@ def training_curve(ax: Axes, log: pd.DataFrame) -> Axes:
     """The loss and each of its terms against the step.
 
     Args:
-        log: a run's `log.csv`: column step, loss and the terms; learning_rate is left out.
+        log: a run's `log.csv`: of its columns, step, loss and the terms.
     """
     smooth = max(1, len(log) // 50)
-    for name in (column for column in log.columns if column not in ("step", "learning_rate")):
+    for name in (column for column in ("loss", *LOSS_TERMS) if column in log.columns):
         values = log[name].rolling(smooth, min_periods=1).mean()
         if values.notna().any() and (values > 0).any():
             style = {"color": "black", "linewidth": 1.8} if name == "loss" else {"linewidth": 1.2}

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ecgscan_lite.batches import draw_batch, embed_texts, open_corpus, places_of_leads, training_rows
+from ecgscan_lite.batches import (
+    Texts,
+    draw_ahead,
+    draw_batch,
+    embed_texts,
+    open_corpus,
+    places_of_leads,
+    training_rows,
+)
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.memory import keep_freed_memory
 from ecgscan_lite.model import WEIGHTS_FILE, ECGScan, load
-from ecgscan_lite.objective import Batch, Objective
-from ecgscan_lite.settings import LOSS_TERMS, Settings, SettingsError
+from ecgscan_lite.objective import Batch
+from ecgscan_lite.processes import Processes, join_processes
+from ecgscan_lite.run_log import RunLog
+from ecgscan_lite.settings import Settings, SettingsError
+from ecgscan_lite.throughput import Meter
+from ecgscan_lite.trainer import RunError, Trainer, what_matters
+from ecgscan_lite.validation import Validation
 
-CHECKPOINT_FILE, SETTINGS_FILE, LOG_FILE = "checkpoint.safetensors", "settings.toml", "log.csv"
-RECORDS_FILE = "records.parquet"
-LOG_COLUMNS = ("step", "learning_rate", "loss", *LOSS_TERMS)
-
-
-class RunError(ValueError):
-    """A run that can't be started or continued; the message is one line."""
+CHECKPOINT_FILE, SETTINGS_FILE, RECORDS_FILE = "checkpoint.safetensors", "settings.toml", "records.parquet"
+TEXTS_FILE = "texts.safetensors"
 
 
 def pretrain(
@@ -42,6 +43,10 @@ def pretrain(
     Every random draw of a step (the order of the records, the layout, the pages' ages) follows from the seed and the
     number of the step alone, so that a resumed run needs no random states and ends with the same weights.
 
+    Started by `torchrun` or `accelerate launch`, several processes share each batch: each reads and draws its own part
+    of it, the contrastive losses compare all of it, and the gradients are those of one process with the same batch, but
+    for towers with batch statistics, which take them from each process's part. The first process writes the files.
+
     Args:
         settings: all there is to say; kept in the run's folder as `settings.toml`.
         resume: continue from the folder's last checkpoint, or start if there is none yet; a finished run is left alone.
@@ -49,171 +54,110 @@ def pretrain(
         progress: show progress bars; None shows them on a terminal.
 
     Returns:
-        The run's folder: `model.safetensors`, `model.json`, `settings.toml`, `log.csv`, and `records.parquet`, the list
-        of the records that were learned from.
+        The run's folder: `model.safetensors`, `model.json`, `settings.toml`, `log.csv`, `speed.csv`, `validation.csv`
+        if there was any, and `records.parquet`, the list of the records that were learned from.
 
     Raises:
         RunError: the folder holds another run, or its checkpoint is of other settings.
         SettingsError: a setting can't be used.
     """
     run = Path(settings.run.out)
-    if resume and (run / WEIGHTS_FILE).exists():
+    processes = join_processes(settings.run.device)
+    if processes.together(lambda: resume and (run / WEIGHTS_FILE).exists()):
         return run
-    _prepare_folder(run, settings, resume)
-    device = choose_device(settings.run.device)
     keep_freed_memory()
-    corpus = corpus or open_corpus(settings)
-    rows = training_rows(settings, corpus)
-    _list_records(run, settings, corpus, rows)
-    texts = embed_texts(settings, corpus, rows, run / "texts.safetensors", progress)
-
-    torch.manual_seed(settings.run.seed)
-    model = _initial_model(settings, texts.embeddings.shape[1]).to(device)
-    trainer = _Trainer(settings, model, steps=settings.optimiser.epochs * (len(rows) // settings.optimiser.batch_size))
+    progress = progress if processes.is_first else False
+    records = processes.first_then_others(lambda: _prepare(run, settings, corpus, processes, resume, progress))
+    model = processes.first_then_others(lambda: _initial_model(settings, records.texts.embeddings.shape[1]))
+    steps = settings.optimiser.epochs * (len(records.rows) // settings.optimiser.batch_size)
+    trainer = Trainer(settings, model.to(processes.device), steps, processes)
     if resume and (run / CHECKPOINT_FILE).exists():
-        trainer.restore(run / CHECKPOINT_FILE)
-
-    last_checkpoint = time.monotonic()
-    bar = tqdm(
-        range(trainer.step, trainer.steps), initial=trainer.step, total=trainer.steps, desc="pretraining", unit="step",
-        disable=None if progress is None else not progress,
-    )  # fmt: skip
-    for step in bar:
-        batch = draw_batch(settings, corpus, rows, texts, step, device)
-        loss = trainer.take_step(batch)
-        bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        if time.monotonic() - last_checkpoint >= settings.run.checkpoint_every:
-            trainer.checkpoint(run / CHECKPOINT_FILE)
-            last_checkpoint = time.monotonic()
-    _finish(run, trainer, settings)
+        processes.together(lambda: trainer.restore(run / CHECKPOINT_FILE))
+    validation = processes.together(
+        lambda: Validation(settings, corpus) if settings.run.validate_every and processes.is_first else None
+    )
+    _take_steps(run, trainer, records, validation, progress)
+    processes.together(lambda: _finish(run, trainer) if processes.is_first else None)
     return run
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" is a GPU if there is one.
+@dataclass(frozen=True)
+class _Records:
+    """What a run learns from."""
 
-    Raises:
-        SettingsError: this machine has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"run.device = {name!r} is not to be had: {str(error).splitlines()[0]}") from None
+    corpus: Corpus
+    rows: np.ndarray
+    texts: Texts
 
 
-class _Trainer:
-    """Model, objective, optimiser and schedule, and how they are kept."""
-
-    def __init__(self, settings: Settings, model: ECGScan, steps: int) -> None:
-        self.settings, self.model, self.steps, self.step = settings, model, steps, 0
-        device = model.device
-        self.objective = Objective(settings.loss).to(device)
-        self.modules = nn.ModuleDict({"model": model, "objective": self.objective}).train()
-        if settings.towers.signal_frozen:
-            model.signal_encoder.requires_grad_(False).eval()
-        self.parameters = {name: p for name, p in self.modules.named_parameters() if p.requires_grad}
-        self.optimiser = torch.optim.AdamW(self._parameter_groups(), fused=device.type == "cuda")
-        self.autocast = autocast_dtype(settings.optimiser.precision, device)
-        self.log: list[tuple[float, ...]] = []
-
-    def take_step(self, batch: Batch) -> float:
-        """One update of the weights; returns the loss."""
-        rate = learning_rate(self.settings, self.step, self.steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        torch.manual_seed(self.settings.run.seed * 1_000_003 + self.step)  # stochastic depth and dropout
-        enabled = self.autocast != torch.float32
-        with torch.autocast(self.model.device.type, self.autocast if enabled else torch.bfloat16, enabled=enabled):
-            loss = self.objective(self.model, batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.optimiser.clip_norm)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        value = loss.item()
-        if not np.isfinite(value):
-            raise RunError(f"the loss is {value} at step {self.step}; lower optimiser.learning_rate and resume")
-        terms = [float(self.objective.terms.get(name, torch.nan)) for name in LOSS_TERMS]
-        self.log.append((self.step, rate, value, *terms))
-        self.step += 1
-        return value
-
-    def checkpoint(self, path: Path) -> None:
-        """Write all that a resumed run needs to one file, atomically."""
-        tensors = {f"weights/{name}": x for name, x in self.modules.state_dict().items()}
-        for name, parameter in self.parameters.items():
-            state = self.optimiser.state.get(parameter, {})
-            tensors |= {f"optimiser/{name}/{key}": torch.as_tensor(x) for key, x in state.items()}
-        tensors["log"] = torch.tensor(self.log, dtype=torch.float64).reshape(-1, len(LOG_COLUMNS))
-        metadata = {"step": str(self.step), "settings": json.dumps(_what_matters(self.settings))}
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file({name: x.cpu().contiguous() for name, x in tensors.items()}, temporary, metadata)
-        temporary.replace(path)
-
-    def restore(self, path: Path) -> None:
-        """Read a checkpoint.
-
-        Raises:
-            RunError: it is damaged, or of other settings.
-        """
-        try:
-            with safe_open(path, "pt", device=str(self.model.device)) as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            if metadata["settings"] != json.dumps(_what_matters(self.settings)):
-                raise RunError(f"{path}: a checkpoint of other settings; resume with the run's own {SETTINGS_FILE}")
-            self.modules.load_state_dict({k[8:]: x for k, x in tensors.items() if k.startswith("weights/")})
-        except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise RunError(f"{path}: no checkpoint that can be read ({str(error).splitlines()[0]})") from None
-        for name, parameter in self.parameters.items():
-            prefix = f"optimiser/{name}/"
-            state = {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
-            if state:
-                self.optimiser.state[parameter] = state | {"step": state["step"].cpu()}
-        self.log = [tuple(row) for row in tensors["log"].tolist()]
-        self.step = int(metadata["step"])
-
-    def _parameter_groups(self) -> list[dict]:
-        decayed = [p for name, p in self.parameters.items() if _is_decayed(name, p)]
-        others = [p for name, p in self.parameters.items() if not _is_decayed(name, p)]
-        return [
-            {"params": decayed, "weight_decay": self.settings.optimiser.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
+def _prepare(
+    run: Path, settings: Settings, corpus: Corpus | None, processes: Processes, resume: bool, progress: bool | None
+) -> _Records:
+    """Read the corpus and embed its texts; the first process makes the folder and keeps in it what others need."""
+    if settings.optimiser.batch_size % processes.count:
+        size = settings.optimiser.batch_size
+        raise SettingsError(f"optimiser.batch_size = {size} can't be shared among {processes.count} processes alike")
+    if processes.is_first:
+        _prepare_folder(run, settings, resume)
+    corpus = corpus or open_corpus(settings)
+    rows = training_rows(settings, corpus)
+    if processes.is_first:
+        _list_records(run, settings, corpus, rows)
+    return _Records(corpus, rows, embed_texts(settings, corpus, rows, run / TEXTS_FILE, progress))
 
 
-def learning_rate(settings: Settings, step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to the final rate."""
-    peak, final = settings.optimiser.learning_rate, settings.optimiser.final_rate
-    warm_up = settings.optimiser.warm_up * steps
-    if step < warm_up:
-        return peak * (step + 1) / (warm_up + 1)
-    progress = (step - warm_up) / max(steps - warm_up, 1)
-    return peak * (final + (1 - final) * 0.5 * (1 + float(np.cos(np.pi * progress))))
+def _take_steps(
+    run: Path, trainer: Trainer, records: _Records, validation: Validation | None, progress: bool | None
+) -> None:
+    """The loop; checkpoints, logs and the bar are the first process's."""
+    settings, processes = trainer.settings, trainer.processes
+
+    def draw(step: int) -> Batch:
+        corpus, rows, texts = records.corpus, records.rows, records.texts
+        return draw_batch(settings, corpus, rows, texts, step, processes.device, processes.own)
+
+    steps = range(trainer.step, trainer.steps)
+    batches = draw_ahead(draw, steps, processes.device)
+    if not processes.is_first:
+        for _ in steps:
+            trainer.take_step(processes.together(lambda: next(batches)))
+        return
+    bar = tqdm(
+        steps, initial=trainer.step, total=trainer.steps, desc="pretraining", unit="step",
+        disable=None if progress is None else not progress,
+    )  # fmt: skip
+    meter = Meter(settings, trainer.model, trainer.autocast, processes.count)
+    last_checkpoint = time.monotonic()
+    with RunLog(run, trainer.step, settings.run.tensorboard) as log:
+        for step in bar:
+            start = time.perf_counter()
+            batch = processes.together(lambda: next(batches))
+            waited = time.perf_counter() - start
+            said = trainer.take_step(batch)
+            speed = meter.step(waited)
+            log.write("log", said)
+            log.write("speed", {"step": step, **speed})
+            bar.set_postfix_str(_describe(said["loss"], speed), refresh=False)
+            if validation and (step + 1) % settings.run.validate_every == 0:
+                with trainer.evaluation() as model:
+                    log.write("validation", {"step": step, **validation.judge(model)})
+                meter.restart()
+            if time.monotonic() - last_checkpoint >= settings.run.checkpoint_every:
+                trainer.checkpoint(run / CHECKPOINT_FILE)
+                last_checkpoint = time.monotonic()
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """bf16 where it is asked for, or, for "auto", where the device has instructions for it."""
-    if precision == "auto":
-        supported: Callable[[], bool]
-        if device.type == "cuda":
-            supported = torch.cuda.is_bf16_supported
-        else:
-            supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        return torch.bfloat16 if supported() else torch.float32
-    return torch.bfloat16 if precision == "bf16" else torch.float32
-
-
-def _is_decayed(name: str, parameter: Tensor) -> bool:
-    """Matrices and kernels, but not the decoder's queries and places."""
-    return parameter.ndim >= 2 and not name.endswith(("decoder.lead", "decoder.time", "decoder.places", ".position"))
+def _describe(loss: float, speed: dict[str, float]) -> str:
+    rate, wait, used = speed.values()
+    return f"loss {loss:.3f}, {rate:.0f} records/s, data wait {wait:.0%}, MFU {used:.0%}"
 
 
 def _prepare_folder(run: Path, settings: Settings, resume: bool) -> None:
     if run.exists() and not resume and any(run.iterdir() if run.is_dir() else [run]):
         raise RunError(f"{run}: holds something already; resume it, or choose another folder")
     run.mkdir(parents=True, exist_ok=True)
+    for unfinished in run.glob("*.tmp"):  # what a process that was killed was about to write
+        unfinished.unlink()
     temporary = run / f"{SETTINGS_FILE}.tmp"
     temporary.write_text(settings.to_toml(), encoding="utf-8")
     temporary.replace(run / SETTINGS_FILE)
@@ -231,33 +175,31 @@ def _list_records(run: Path, settings: Settings, corpus: Corpus, rows: np.ndarra
 
 
 def _initial_model(settings: Settings, text_dim: int) -> ECGScan:
+    torch.manual_seed(settings.run.seed)
     page_size = (settings.page.height, settings.page.width)
     model = ECGScan(settings.towers, page_size, text_dim)
     if settings.run.initial_weights:
-        source = load(settings.run.initial_weights, device="cpu")
+        weights = load(settings.run.initial_weights, device="cpu").state_dict()
+        if settings.run.fresh_decoder:
+            weights |= {name: x for name, x in model.state_dict().items() if name.startswith("decoder.")}
         try:
-            model.load_state_dict(source.state_dict())
+            model.load_state_dict(weights)
         except RuntimeError:
             raise SettingsError(f"run.initial_weights: {settings.run.initial_weights} holds other towers") from None
-    else:
+    if settings.run.fresh_decoder or not settings.run.initial_weights:
         model.decoder.place_queries(places_of_leads(settings.page.layouts[0], page_size))
+    if settings.towers.signal_weights:
+        source = load(settings.towers.signal_weights, device="cpu")
+        try:
+            model.signal_encoder.load_state_dict(source.signal_encoder.state_dict())
+        except RuntimeError:
+            raise SettingsError(
+                f"towers.signal_weights: the signal tower of {settings.towers.signal_weights} is no "
+                f"{settings.towers.signal!r}; set towers.signal = {source.towers.signal!r}"
+            ) from None
     return model
 
 
-def _what_matters(settings: Settings) -> dict:
-    """The settings that change the result: all but where the run is kept and how often."""
-    tables = settings.to_dict()
-    for name in ("out", "checkpoint_every"):
-        del tables["run"][name]
-    return tables
-
-
-def _finish(run: Path, trainer: _Trainer, settings: Settings) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(LOG_COLUMNS)
-    writer.writerows((int(row[0]), *(f"{x:.6g}" for x in row[1:])) for row in trainer.log)
-    (run / f"{LOG_FILE}.tmp").write_text(text.getvalue(), encoding="utf-8")
-    (run / f"{LOG_FILE}.tmp").replace(run / LOG_FILE)
-    trainer.model.eval().save(run, pretraining=_what_matters(settings), steps=trainer.step)
+def _finish(run: Path, trainer: Trainer) -> None:
+    trainer.model.eval().save(run, pretraining=what_matters(trainer.settings), steps=trainer.step)
     (run / CHECKPOINT_FILE).unlink(missing_ok=True)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_type_hints
+from typing import Any, Literal, Self, get_type_hints
+
+from ecgscan_lite.settings_tables import SettingsError, as_toml, build, refuse_unknown
 
 LOSS_TERMS = ("pairwise", "gram", "reconstruction", "visibility", "soft_lead")
-
-
-class SettingsError(ValueError):
-    """A setting that can't be used; the message is one line that names it and says what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +58,15 @@ class TowerSettings:
     """The encoders.
 
     Attributes:
-        image: name of a timm model; a name that begins with "hf-hub:" is fetched from the hub.
+        image: name of any timm model that gives intermediate features, such as "vit_large_patch14_clip_336.openai"; a
+            name that begins with "hf-hub:" is fetched from the hub.
         image_options: further arguments of `timm.create_model`.
         image_pretrained: start from timm's published weights.
         signal: "resnet" or "vit".
-        signal_frozen: keep the signal tower as `run.initial_weights` has it; its head is trained all the same.
+        signal_weights: a run's folder or a hub id whose signal tower to start from, whatever its other towers; "" for
+            none.
+        signal_frozen: keep the signal tower as `signal_weights` or `run.initial_weights` has it; its head is trained
+            all the same.
         text: "minilm" (the weights installed with this package), a folder, or a hub id of sentence-transformers.
         embedding_dim: D, of the joint space.
         decoder_dim: width of the decoder that reconstructs the leads.
@@ -75,6 +76,7 @@ class TowerSettings:
     image_options: dict[str, Any] = field(default_factory=lambda: {"channels": [24, 64, 160, 320], "stem_width": 8})
     image_pretrained: bool = False
     signal: Literal["resnet", "vit"] = "resnet"
+    signal_weights: str = ""
     signal_frozen: bool = False
     text: str = "minilm"
     embedding_dim: int = 128
@@ -115,7 +117,9 @@ class OptimiserSettings:
 
     Attributes:
         epochs: passes over the training records.
-        batch_size: records a step.
+        batch_size: records a step, over all processes; contrastive losses see all of them.
+        micro_batch: how many records a process encodes at once, so that a large batch fits in memory: each piece is
+            encoded twice, the second time for its gradient (Gao et al., RepL4NLP 2021); 0 encodes all at once.
         learning_rate: at its peak.
         final_rate: learning rate at the end, as a share of the peak; 1 for a run that another one continues.
         weight_decay: of matrices and kernels; gains, biases and temperatures have none.
@@ -126,6 +130,7 @@ class OptimiserSettings:
 
     epochs: int = 6
     batch_size: int = 64
+    micro_batch: int = 0
     learning_rate: float = 2e-3
     final_rate: float = 0.0
     weight_decay: float = 0.05
@@ -141,16 +146,26 @@ class RunSettings:
     Attributes:
         out: folder of the run.
         initial_weights: a run's folder to start from, or "" for random weights.
+        fresh_decoder: start the decoder anew, whatever the weights that the rest starts from.
         seed: of the weights, the order of the records, and the pages.
         device: "auto", "cpu", "cuda", ...
+        compile: compile the image and signal towers with `torch.compile`; it needs a C++ compiler or Triton.
         checkpoint_every: seconds between checkpoints.
+        validate_every: steps between zero-shot validations on records of the validation split; 0 for none.
+        validate_records: how many of them at most.
+        tensorboard: keep the log for TensorBoard too.
     """
 
     out: str = "runs/pretraining"
     initial_weights: str = ""
+    fresh_decoder: bool = False
     seed: int = 0
     device: str = "auto"
+    compile: bool = False
     checkpoint_every: float = 60.0
+    validate_every: int = 0
+    validate_records: int = 1000
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,8 +203,8 @@ class Settings:
             SettingsError: a setting is unknown, of the wrong type or out of range.
         """
         concerns = get_type_hints(cls)
-        _refuse_unknown("table", tables, concerns)
-        settings = cls(**{name: _build(name, concerns[name], table) for name, table in tables.items()})
+        refuse_unknown("table", tables, concerns)
+        settings = cls(**{name: build(name, concerns[name], table) for name, table in tables.items()})
         _check_ranges(settings)
         return settings
 
@@ -200,7 +215,7 @@ class Settings:
     def to_toml(self) -> str:
         """The settings as TOML that `read` reads back to equal settings."""
         tables = [
-            "\n".join([f"[{concern}]", *(f"{name} = {_toml(value)}" for name, value in values.items())])
+            "\n".join([f"[{concern}]", *(f"{name} = {as_toml(value)}" for name, value in values.items())])
             for concern, values in self.to_dict().items()
         ]
         return "\n\n".join(tables) + "\n"
@@ -216,39 +231,7 @@ class Settings:
 
 def build_towers(table: dict[str, Any]) -> TowerSettings:
     """The towers of a model from the description that is kept beside its weights."""
-    return _build("towers", TowerSettings, table)
-
-
-def _build(concern: str, cls: type, table: Any) -> Any:
-    if not isinstance(table, dict):
-        raise SettingsError(f"[{concern}] has to be a table")
-    hints = get_type_hints(cls)
-    _refuse_unknown(f"setting in [{concern}]", table, hints)
-    return cls(**{name: _convert(f"{concern}.{name}", value, hints[name]) for name, value in table.items()})
-
-
-def _convert(name: str, value: Any, hint: Any) -> Any:
-    if choices := get_args(hint) if getattr(hint, "__origin__", None) is Literal else ():
-        if value not in choices:
-            raise SettingsError(f"{name} = {value!r} has to be one of {', '.join(map(repr, choices))}")
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint == tuple[str, ...]:
-        value = [value] if isinstance(value, str) else value
-        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(x, str) for x in value):
-            raise SettingsError(f"{name} = {value!r} has to be a name or a list of names")
-        return tuple(value)
-    expected = dict if hint == dict[str, Any] else hint
-    if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
-        raise SettingsError(f"{name} = {value!r} has to be of type {expected.__name__}")
-    return value
-
-
-def _refuse_unknown(kind: str, given: dict[str, Any], known: dict[str, Any]) -> None:
-    for name in given:
-        if name not in known:
-            raise SettingsError(f"unknown {kind}: {name!r}; there are {', '.join(known)}")
+    return build("towers", TowerSettings, table)
 
 
 def _check_ranges(settings: Settings) -> None:
@@ -259,10 +242,12 @@ def _check_ranges(settings: Settings) -> None:
         "towers.embedding_dim": settings.towers.embedding_dim, "towers.decoder_dim": settings.towers.decoder_dim,
         "optimiser.epochs": settings.optimiser.epochs, "optimiser.learning_rate": settings.optimiser.learning_rate,
         "optimiser.clip_norm": settings.optimiser.clip_norm, "loss.temperature": settings.loss.temperature,
+        "run.validate_records": settings.run.validate_records,
     }  # fmt: skip
     not_negative = {
         "data.records": settings.data.records, "run.seed": settings.run.seed,
-        "run.checkpoint_every": settings.run.checkpoint_every,
+        "run.checkpoint_every": settings.run.checkpoint_every, "run.validate_every": settings.run.validate_every,
+        "optimiser.micro_batch": settings.optimiser.micro_batch,
         "optimiser.weight_decay": settings.optimiser.weight_decay,
         **{f"loss.{n}": getattr(settings.loss, n) for n in LOSS_TERMS},
     }  # fmt: skip
@@ -292,16 +277,6 @@ def _check_ranges(settings: Settings) -> None:
 def _require(fulfilled: bool, name: str, value: Any, allowed: str) -> None:
     if not fulfilled:
         raise SettingsError(f"{name} = {value} has to be {allowed}")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _reason(error: Exception) -> str:

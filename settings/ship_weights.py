@@ -59,15 +59,15 @@ An image encoder of electrocardiograms with the signal encoder, the heads and th
 | image tower | {towers["image"]}, pages of {page["height"]} x {page["width"]} px, taken whole |
 | learned from | {records}; text: {data["text"]} of the records, where there are any, and no labels |
 | pages | drawn afresh at every step: {_list(page["layouts"])}; ageing {_list(page["ageing"])} |
-| made by | `ecgscan pretrain` with `settings/shipped_1_teachers.toml`, `shipped_2_alignment.toml`, `shipped_3_final.toml`, one after the other; seed {about["pretraining"]["run"]["seed"]} |
+| made by | {_STAGES}, seed {about["pretraining"]["run"]["seed"]} |
 | versions | torch {real["run"]["versions"]["torch"]}, timm {real["run"]["versions"]["timm"]} |
 
 ## What it is for
 
 Embedding images of twelve-lead electrocardiograms for search, clustering and classifiers of your own; trying the
-library; teaching. **Not for** the care of a patient, in any form. It is small, has seen {learned.get("ptbxl", 0):,} real
-records of one data set, and no real scan or photograph: all its pages were drawn by this library. A score ranks images by
-a finding, and is no probability.
+library; teaching. **Not for** the care of a patient, in any form. It is small, has seen {learned.get("ptbxl", 0):,}
+real records of one data set, and no real scan or photograph: all its pages were drawn by this library. A score ranks
+images by a finding, and is no probability.
 
 ## Figures on real records: the small PTB-XL subset
 
@@ -90,6 +90,9 @@ well it reads real electrocardiograms.
 
 
 _NAMES = {"ptbxl": "real records of PTB-XL (the small subset's training folds)", "synthetic": "synthetic records"}
+_STAGES = (
+    "`ecgscan pretrain` with `settings/shipped_1_teachers.toml`, `shipped_2_alignment.toml` and `shipped_3_final.toml`"
+)
 
 
 def _list(names: list[str]) -> str:

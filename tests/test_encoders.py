@@ -19,7 +19,9 @@ from ecgscan_lite.encoders.image import PageEncoding, encode_positions, grid_pos
         ("test_resnet", {}),
         ("test_convnext", {}),
         ("regnetx_002", {}),
-        ("test_vit", {"img_size": (128, 224)}),
+        ("test_vit", {"page_size": (128, 224)}),
+        ("test_vit", {"img_size": (128, 224), "page_size": (64, 64)}),
+        ("test_convnext", {"page_size": (128, 224)}),
         ("resnet10t", {"channels": [16, 16, 32, 32], "stem_width": 8}),
     ],
 )
@@ -40,6 +42,15 @@ def test_unknown_towers_are_refused_in_one_line() -> None:
     for name, options in (("no_such_model", {}), ("resnet10t", {"no_such_option": 1})):
         with pytest.raises(ValueError, match="can't make the image tower"):
             ImageEncoder(name, **options)
+
+
+def test_a_hub_that_can_not_be_reached_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name, pretrained in (("test_vit", True), ("hf-hub:timm/test_vit.r160_in1k", False)):
+        with pytest.raises(ValueError, match="can't make the image tower") as refusal:
+            ImageEncoder(name, pretrained)
+        assert "\n" not in str(refusal.value)
 
 
 def test_features_keep_where_on_the_page_something_is() -> None:

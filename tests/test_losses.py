@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ecgscan_lite import losses
+from ecgscan_lite import cross_entropy, losses
 from ecgscan_lite.leads import LIMB_FROM_I_II
 
 
@@ -171,3 +172,43 @@ def test_reconstruction_is_judged_on_what_is_seen_and_known() -> None:
     assert losses.reconstruction_loss(off_by_one, target, visible, beta=0.1).item() == pytest.approx(0.95, abs=1e-5)
     target[visible] = torch.nan
     assert losses.reconstruction_loss(predicted, target, visible) == 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("groups", [None, "integers", "mask"])
+@pytest.mark.parametrize("loss", [losses.GramContrastiveLoss, losses.InfoNCELoss])
+def test_chunks_change_neither_value_nor_gradient(
+    loss: type, groups: str | None, smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(50, 16, generator=generator).requires_grad_() for _ in range(3)]
+    inputs = inputs if loss is losses.GramContrastiveLoss else inputs[:2]
+    left_out = {
+        None: None, "integers": torch.randint(0, 30, (50,), generator=generator),
+        "mask": torch.rand(50, 50, generator=generator) < 0.2,
+    }[groups]  # fmt: skip
+    module = loss(label_smoothing=smoothing)
+    found = []
+    for plain, chunk in ((50 * 50, 1), (0, 7 * 50)):  # seven rows at a time, and one row at last
+        monkeypatch.setattr(cross_entropy, "PLAIN", plain)
+        monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
+        value = module(*inputs, left_out)
+        found.append((value.detach(), *torch.autograd.grad(value, [*inputs, module.log_temperature])))
+    for plain, chunked in zip(*found, strict=True):
+        torch.testing.assert_close(chunked, plain, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell peaks of memory")
+def test_gram_loss_of_8192_records_fits_in_two_gigabytes() -> None:
+    import ctypes
+
+    def kilobytes(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+    inputs = [torch.randn(8192, 32).requires_grad_() for _ in range(3)]
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = kilobytes("VmRSS")
+    losses.GramContrastiveLoss()(*inputs).backward()
+    assert 10_000 < kilobytes("VmHWM") - before < 2_000_000  # the lower bound says that it was measured at all

@@ -24,10 +24,12 @@ from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.encoders import TextEncoder
 from ecgscan_lite.model import ECGScan, load
 from ecgscan_lite.objective import Batch, Objective
-from ecgscan_lite.pretraining import RunError, learning_rate, pretrain
+from ecgscan_lite.pretraining import RunError, pretrain
 from ecgscan_lite.records import ECGRecord
 from ecgscan_lite.reports import split_report
 from ecgscan_lite.settings import LOSS_TERMS, Settings, SettingsError
+from ecgscan_lite.trainer import learning_rate
+from ecgscan_lite.validation import Validation
 
 CPU = torch.device("cpu")
 
@@ -61,7 +63,8 @@ def test_a_run_leaves_weights_settings_log_and_list_of_records(corpus: Corpus, t
     settings = _settings(tmp_path / "run")
     run = pretrain(settings, corpus=corpus)
     assert sorted(path.name for path in run.iterdir()) == [
-        "log.csv", "model.json", "model.safetensors", "records.parquet", "settings.toml", "texts.safetensors",
+        "log.csv", "model.json", "model.safetensors", "records.parquet", "settings.toml", "speed.csv",
+        "texts.safetensors",
     ]  # fmt: skip
     assert Settings.read(run / "settings.toml") == settings
     log = list(csv.DictReader((run / "log.csv").open()))
@@ -106,12 +109,10 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 
 
 def _stop_after(steps: int) -> Callable[..., Batch]:
-    def draw(
-        settings: Settings, corpus: Corpus, rows: np.ndarray, texts: Texts, step: int, device: torch.device
-    ) -> Batch:
+    def draw(settings: Settings, corpus: Corpus, rows: np.ndarray, texts: Texts, step: int, *where: object) -> Batch:
         if step == steps:
             raise _Interrupt
-        return draw_batch(settings, corpus, rows, texts, step, device)
+        return draw_batch(settings, corpus, rows, texts, step, *where)
 
     return draw
 
@@ -121,25 +122,46 @@ def _pretrain_in_process(settings: Settings) -> None:
     pretrain(settings, corpus=Corpus.from_records(_records(), name="synthetic"), resume=True)
 
 
-def test_a_killed_run_resumes_to_the_same_bits(corpus: Corpus, tmp_path: Path) -> None:
-    """Killed with SIGKILL as soon as a checkpoint is there, which may be while the next is written."""
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(corpus: Corpus, tmp_path: Path) -> None:
+    """Killed ten times with SIGKILL, five of them while a checkpoint is written."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        whole = pretrain(_settings(tmp_path / "whole", optimiser__epochs=8), corpus=corpus)
-        settings = _settings(tmp_path / "killed", optimiser__epochs=8)
-        process = multiprocessing.get_context("spawn").Process(target=_pretrain_in_process, args=(settings,))
-        process.start()
-        checkpoint, deadline = Path(settings.run.out) / "checkpoint.safetensors", time.monotonic() + 120
-        while not checkpoint.exists() and process.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        assert not (Path(settings.run.out) / "model.safetensors").exists(), "it was killed before its end"
-        run = pretrain(settings, corpus=corpus, resume=True)
+        whole = pretrain(_settings(tmp_path / "whole", optimiser__epochs=15), corpus=corpus)
     finally:
         torch.set_num_threads(threads)
+    settings = _settings(tmp_path / "killed", optimiser__epochs=15)
+    run, rng = Path(settings.run.out), np.random.default_rng(0)
+    context = multiprocessing.get_context("forkserver")  # what takes seconds to import is imported once
+    context.set_forkserver_preload(["ecgscan_lite.pretraining", __name__])
+    for life in range(10):
+        process = context.Process(target=_pretrain_in_process, args=(settings,))
+        process.start()
+        rows = _rows(run)
+        _wait_for(lambda before=rows: _rows(run) != before, process)
+        if life % 2:
+            _wait_for(lambda: any(run.glob("checkpoint.*.tmp")), process)
+        else:
+            time.sleep(rng.uniform(0, 0.03))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert not (run / "model.safetensors").exists(), "it was killed before its end"
+    process = context.Process(target=_pretrain_in_process, args=(settings,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0 and not any(run.glob("*.tmp"))
     assert all(torch.equal(x, _weights(run)[name]) for name, x in _weights(whole).items())
+    assert (run / "log.csv").read_text() == (whole / "log.csv").read_text()
+
+
+def _rows(run: Path) -> int:
+    return (run / "log.csv").read_text().count("\n") if (run / "log.csv").exists() else 0
+
+
+def _wait_for(happened: Callable[[], bool], process: multiprocessing.Process) -> None:
+    deadline = time.monotonic() + 120
+    while not happened() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.0005)
 
 
 def test_a_checkpoint_of_other_settings_or_cut_short_is_refused(
@@ -194,6 +216,24 @@ def test_a_run_learns_from_several_corpora_and_lists_whose_records(corpus: Corpu
     second.fs = 500.0
     with pytest.raises(CorpusError, match="one sampling rate"):
         Corpus.concatenate([first, second])
+
+
+def test_a_decoder_can_start_anew_on_the_weights_of_another_run(corpus: Corpus, tmp_path: Path) -> None:
+    first = pretrain(_settings(tmp_path / "first"), corpus=corpus)
+    changes = {"run__initial_weights": str(first), "optimiser__learning_rate": 1e-12, "optimiser__weight_decay": 0.0}
+    runs = [
+        _weights(pretrain(_settings(tmp_path / name, run__fresh_decoder=fresh, run__seed=5, **changes), corpus=corpus))
+        for name, fresh in (("kept", False), ("fresh", True))
+    ]
+    for name, before in _weights(first).items():
+        if before.numel() > 1 and before.is_floating_point() and before.std() > 0 and "running" not in name:
+            moved = [(after[name] - before).abs().max() > 1e-6 for after in runs]
+            assert moved == [False, name.startswith("decoder.") and moved[1]]
+    assert any(
+        (runs[1][name] - before).abs().max() > 1e-3
+        for name, before in _weights(first).items()
+        if name.startswith("decoder.")
+    )
 
 
 def test_corpora_are_named_in_the_settings_and_each_gives_as_many_records_as_asked_for(tmp_path: Path) -> None:
@@ -274,7 +314,7 @@ def test_a_text_is_no_negative_of_a_record_that_has_it_too() -> None:
     allowed = logits.masked_fill(holds_too & ~torch.eye(3, dtype=torch.bool), -torch.inf)
     objective.pairs["image_text"].label_smoothing = 0.0
     expected = -(allowed.log_softmax(1).diagonal().mean() + allowed.T.log_softmax(1).diagonal().mean()) / 2
-    torch.testing.assert_close(objective._text_terms(image, signal, text, holds_too)["image_text"], expected)
+    torch.testing.assert_close(objective._text_terms(image, signal, text, holds_too, [3])["image_text"], expected)
 
 
 def _four_records() -> Batch:
@@ -355,6 +395,59 @@ def test_initial_weights_are_taken_over_with_their_records(corpus: Corpus, tmp_p
     assert set(records["dataset"]) == {"synthetic", "others"} and len(records) == 2 * len(corpus)
     with pytest.raises(SettingsError, match="other towers"):
         pretrain(_settings(tmp_path / "third", towers__embedding_dim=8, **start), corpus=corpus)
+
+
+def test_validation_changes_nothing_but_tells_how_far_a_run_is(tmp_path: Path) -> None:
+    records = list(open_dataset("synthetic", split="train", n=72))
+    corpus = Corpus.from_records(records, splits=["train"] * 24 + ["val"] * 48, name="synthetic")
+    changes = {"run__validate_every": 2, "run__validate_records": 40}
+    for modalities in ("image,signal,text", "signal,text"):
+        given = {"data__modalities": modalities, "towers__signal_frozen": modalities == "image,signal,text"}
+        plain = pretrain(_settings(tmp_path / f"plain {modalities}", **given), corpus=corpus)
+        judged = pretrain(_settings(tmp_path / f"judged {modalities}", **given, **changes), corpus=corpus)
+        assert all(torch.equal(x, _weights(judged)[name]) for name, x in _weights(plain).items())
+        assert (plain / "log.csv").read_text() == (judged / "log.csv").read_text()
+        table = pd.read_csv(judged / "validation.csv")
+        assert table["step"].tolist() == [1, 3, 5] and (table["records"] == 40).all()
+        assert table["macro_auroc"].between(0, 1).all() and not (plain / "validation.csv").exists()
+    result = Validation(_settings(tmp_path, **changes, **given), corpus).judge(load(judged, device="cpu"))
+    assert result["macro_auroc"] == pytest.approx(table["macro_auroc"].iloc[-1], abs=1e-5)
+    with pytest.raises(SettingsError, match="set run"):
+        pretrain(_settings(tmp_path / "none", **changes), corpus=corpus.subset(corpus.rows("train")))
+
+
+def test_validation_records_come_from_the_corpora_of_the_settings() -> None:
+    settings = Settings().replace(run__validate_records=30)
+    corpus = Validation(settings, None).corpus
+    assert len(corpus) == 30 and set(corpus.index["split"]) == {"val"}
+
+
+def test_a_signal_tower_is_taken_from_a_run_with_another_image_tower(corpus: Corpus, tmp_path: Path) -> None:
+    first = pretrain(_settings(tmp_path / "first", data__modalities="signal,text"), corpus=corpus)
+    taken = {
+        "towers__signal_weights": str(first), "towers__signal_frozen": True, "towers__image": "test_vit",
+        "towers__embedding_dim": 24,
+    }  # fmt: skip
+    second = pretrain(_settings(tmp_path / "second", **taken), corpus=corpus)
+    tower = {name: x for name, x in _weights(first).items() if name.startswith("signal_encoder.")}
+    assert tower and all(torch.equal(x, _weights(second)[name]) for name, x in tower.items())
+    assert str(first) not in (second / "model.json").read_text().partition('"pretraining"')[0]
+    with pytest.raises(SettingsError, match="the signal tower of"):
+        pretrain(_settings(tmp_path / "third", **taken, towers__signal="vit"), corpus=corpus)
+
+
+def test_towers_that_can_not_be_compiled_are_said_in_one_line(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def fail(*_: object) -> None:
+        raise TorchDynamoException("no compiler\nwas found")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "compile", lambda module: setattr(module, "_compiled_call_impl", fail))
+        with pytest.raises(RunError, match=r"set run.compile = false \(no compiler\)"):
+            pretrain(_settings(tmp_path / "run", run__compile=True), corpus=corpus)
 
 
 def test_runs_that_can_not_start(corpus: Corpus, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_saturation_is_at_the_limits_that_the_header_gives_the_converter(tmp_pat
 
 
 def test_age_sex_and_diagnoses_come_from_the_comments(tmp_path: Path, digital: np.ndarray) -> None:
-    comments = "# Age: 78\n# Sex: Male\n# Dx: 426177001,39732003,164909002\n"
+    comments = "# Age: 78\n# Sex: Male\n# Dx: 426177001,11111111,164909002\n"
     record = read_record(write(tmp_path, digital, comments=comments))
     assert (record.age, record.sex, record.statements) == (78.0, "male", {"SBRAD": 100.0, "CLBBB": 100.0})
     record = read_record(write(tmp_path, digital, comments="#Age: NaN\n#Sex: F\n#Dx: AF,RBBB\n#Dx: PVC"))

@@ -2,7 +2,7 @@
 
 The heart is one current dipole whose three components are sums of Gaussians in the time around each beat (McSharry et
 al., IEEE Trans. Biomed. Eng. 50:289, 2003; Sameni et al., EURASIP J. Adv. Signal Process. 2007:43407; Clifford et al.,
-J. Electrocardiol. 43, 2010). Dower's matrix (Dower, Machado & Osborne, Clin. Cardiol. 3:97, 1980) turns it into eight
+J. Electrocardiol. 43, 2010). Dower's matrix (Dower, Machado & Osborne, Clin. Cardiol. 3:87, 1980) turns it into eight
 independent leads. Axes follow Frank: x to the patient's left, y to the feet, z to the back.
 """
 

@@ -46,6 +46,8 @@ class ImageEncoder(nn.Module):
         pretrained: fetch timm's published weights.
         token_dim: width of the tokens.
         feature_dim: width of the pooled features; even.
+        page_size: (height, width) in px of the pages, for towers that are made for one size, such as vision
+            transformers; None for the size that timm makes them for.
         options: further arguments of `timm.create_model`.
 
     Raises:
@@ -53,10 +55,16 @@ class ImageEncoder(nn.Module):
     """
 
     def __init__(
-        self, name: str, pretrained: bool = False, token_dim: int = 128, feature_dim: int = 512, **options: Any
+        self,
+        name: str,
+        pretrained: bool = False,
+        token_dim: int = 128,
+        feature_dim: int = 512,
+        page_size: tuple[int, int] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
-        self.backbone = _create_backbone(name, pretrained, options)
+        self.backbone = _create_backbone(name, pretrained, page_size, options)
         stages = getattr(self.backbone.feature_info, "info", self.backbone.feature_info)
         last = stages[-1]["num_chs"]
         self.to_tokens = nn.Conv2d(last, token_dim, 1)
@@ -122,11 +130,20 @@ def encode_positions(xy: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
-def _create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+def _create_backbone(
+    name: str, pretrained: bool, page_size: tuple[int, int] | None, options: dict[str, Any]
+) -> nn.Module:
     try:
-        backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise ValueError(f"timm can't make the image tower {name!r} with {options}: {error}".splitlines()[0]) from None
+        try:
+            given = {} if page_size is None else {"img_size": page_size}
+            backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **(given | options))
+        except TypeError as error:
+            if "img_size" not in str(error) or "img_size" in options:
+                raise
+            backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)  # made for any size
+    except Exception as error:  # timm, the hub and the network each have errors of their own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"timm can't make the image tower {name!r} with {options}: {reason}") from None
     if not hasattr(backbone, "forward_intermediates"):
         raise ValueError(f"the timm model {name!r} gives no intermediate features; choose another, such as 'resnet10t'")
     return backbone.to(memory_format=torch.channels_last)

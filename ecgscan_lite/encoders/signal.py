@@ -71,7 +71,7 @@ class SignalViT(nn.Module):
         super().__init__()
         self.embed = nn.Conv1d(12, width, patch, stride=patch)
         self.position = nn.Parameter(0.02 * torch.randn(1, width, samples // patch))
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         self.blocks = nn.Sequential(*(Block(width, heads, drop_path=rate) for rate in rates))
         self.norm = nn.LayerNorm(width)
         self.feature_dim = width

@@ -1,0 +1,316 @@
+"""A training step beside the bare forward and backward of its image tower.
+
+    python benchmarks/pretraining.py --out book/results/pretraining_benchmark.json                 # on a CPU
+    python benchmarks/pretraining.py --device cuda --out book/results/pretraining_gpu.json         # on a GPU
+
+The step is what `ecgscan pretrain` runs: records read and drawn as pages, three towers, decoder, losses, clipping and
+AdamW. The bare side is a copy of the same timm tower on the same pages, already scaled and on the device: forward and
+backward, with and without its own AdamW, in the same precision and memory format. All sides run in turns within one
+process, and ratios are medians over the rounds, so that they hold on a machine whose speed drifts. Times are those of
+the wall, synchronised on a GPU. Records a second and the wait for data are those of steps in a row, the next batch
+being drawn meanwhile. Records are synthetic and in memory. FLOP use is the model's arithmetic, nothing that is computed
+twice, as a share of the best bf16 matrix product on the same device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import timm
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import ecgscan_lite
+from ecgscan_lite.batches import draw_ahead, draw_batch, draw_pages, embed_texts, open_corpus, training_rows
+from ecgscan_lite.budget import estimate
+from ecgscan_lite.memory import keep_freed_memory
+from ecgscan_lite.pretraining import _initial_model
+from ecgscan_lite.processes import Processes
+from ecgscan_lite.settings import Settings, TowerSettings
+from ecgscan_lite.trainer import Trainer
+
+STEPS = 10_000  # of the learning rate's schedule; none of it is waited for
+
+
+class Case(NamedTuple):
+    """A tower, what it sees, how many at a time, and of what share of them the leads are read."""
+
+    tower: str
+    size: tuple[int, int]
+    batches: tuple[int, ...]
+    ageing: str = "none"
+    read: float = 1.0
+
+
+CASES = {
+    "cpu": [
+        Case("resnet10t", (128, 192), (64,)), Case("resnet10t", (128, 192), (64,), read=0.25),
+        Case("resnet10t", (128, 192), (64,), "photo:2"),
+        Case("resnet18", (224, 224), (16,)), Case("vit_small_patch16_224", (224, 224), (8,)),
+    ],
+    "cuda": [
+        Case("vit_base_patch16_224", (224, 224), (64, 128, 256, 512)),
+        Case("vit_base_patch16_224", (224, 224), (256,), "photo:2"),
+        Case("vit_large_patch14_clip_336", (336, 336), (16, 32, 64, 128)),
+        Case("vit_large_patch14_clip_336", (336, 336), (64,), "photo:2"),
+    ],
+    "tiny": [Case("test_resnet", (64, 96), (4,)), Case("test_vit", (64, 96), (4,), "photo:2", 0.5)],
+}  # fmt: skip
+PRODUCTS = {"cpu": (512, 1024, 2048, 4096), "cuda": (4096, 8192, 16384), "tiny": (256,)}  # sizes of the matrices
+
+
+def in_turns(functions: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each function in each round; two rounds before do not count."""
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds + 2):
+        for name, function in functions.items():
+            _wait(device)
+            start = time.perf_counter()
+            function()
+            _wait(device)
+            taken[name].append(time.perf_counter() - start)
+    return {name: times[2:] for name, times in taken.items()}
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    """Of two functions that ran in turns."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+class Step:
+    """A training step of a case, and its parts, each as a function without arguments."""
+
+    def __init__(self, case: Case, batch: int, arguments: argparse.Namespace, device: torch.device) -> None:
+        default = case.tower == TowerSettings().image
+        towers = {} if default else {"towers__image": case.tower, "towers__image_options": {}}
+        self.settings = Settings().replace(
+            data__records=2 * batch, page__height=case.size[0], page__width=case.size[1], page__ageing=case.ageing,
+            optimiser__batch_size=batch, optimiser__precision=arguments.precision, run__seed=arguments.seed,
+            run__compile=arguments.compile, run__device=str(device), loss__reconstruction_share=case.read, **towers,
+        )  # fmt: skip
+        self.device, self.number = device, 0
+        self.corpus = open_corpus(self.settings)
+        self.rows = training_rows(self.settings, self.corpus)
+        self.texts = embed_texts(self.settings, self.corpus, self.rows, None, progress=False)
+        torch.manual_seed(arguments.seed)
+        self.model = _initial_model(self.settings, self.texts.embeddings.shape[1]).to(device)
+        self.bare = copy.deepcopy(self.model.image_encoder.backbone).train()
+        self.bare_optimiser = torch.optim.AdamW(self.bare.parameters(), lr=0.0, fused=device.type == "cuda")
+        self.trainer = Trainer(self.settings, self.model, STEPS, Processes(device))
+        self.batch = self.draw()
+        self.signals = self.corpus.signals(self.rows[:batch])
+        self.scaled = self.model.image_encoder.normalise(self.batch.pages)
+        with torch.no_grad():
+            page = self.model.image_encoder(self.batch.pages)
+        read = slice(math.ceil(case.read * batch))
+        self.page = page._replace(tokens=page.tokens.requires_grad_()).part(read)
+        if arguments.compile:
+            self.bare = torch.compile(self.bare)
+
+    def functions(self) -> dict[str, Callable[[], object]]:
+        """By name: the whole, the bare tower, and the parts."""
+        model, objective = self.model, self.trainer.objective
+        return {
+            "step": lambda: self.trainer.take_step(self.draw()),
+            "bare": lambda: self.learn(lambda: [self.bare(self.scaled)]),
+            "bare with AdamW": self.bare_step,
+            "drawing": self.draw,
+            "rendering": self.render,
+            "forward and backward": lambda: self.learn(lambda: [objective(model, self.batch)]),
+            "image tower": lambda: self.learn(self.see),
+            "signal tower": lambda: self.learn(lambda: [model.signal_encoder(self.batch.signals.nan_to_num())]),
+            "decoder": lambda: self.learn(lambda: list(model.decoder(self.page))),
+            "optimiser": self.update,
+        }
+
+    def in_a_row(self, steps: int) -> tuple[float, float]:
+        """Steps as a run takes them, a thread drawing the next batch: seconds of one, and the share of waiting."""
+        waited, start = 0.0, 0.0
+        batches = draw_ahead(lambda _: self.draw(), range(steps + 2), self.device)
+        for number in range(steps + 2):
+            if number == 2:  # the first two do not count
+                _wait(self.device)
+                waited, start = 0.0, time.perf_counter()
+            before = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - before
+            self.trainer.take_step(batch)
+        _wait(self.device)
+        taken = time.perf_counter() - start
+        return taken / steps, waited / taken
+
+    def draw(self) -> object:
+        """The next step's batch, pages and all."""
+        self.number += 1
+        return draw_batch(self.settings, self.corpus, self.rows, self.texts, self.number - 1, self.device)
+
+    def render(self) -> object:
+        """The pages alone, the signals being read already."""
+        seeds = range(len(self.signals))
+        return draw_pages(self.signals, self.corpus.fs, self.settings.page, seeds, self.device)
+
+    def see(self) -> list[torch.Tensor]:
+        """What the image tower gives to the heads and to the decoder."""
+        page = self.model.image_encoder(self.batch.pages)
+        return [page.features, page.tokens]
+
+    def learn(self, forward: Callable[[], list[torch.Tensor]]) -> None:
+        """Forward and backward in the step's precision; the gradients are dropped."""
+        dtype = self.trainer.autocast
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            outputs = [x.float().square().mean() for x in forward()]
+        torch.stack(outputs).sum().backward()
+        self.bare_optimiser.zero_grad(set_to_none=True)
+        self.trainer.optimiser.zero_grad(set_to_none=True)
+
+    def bare_step(self) -> None:
+        """The bare tower's forward and backward, clipping and AdamW."""
+        dtype = self.trainer.autocast
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = self.bare(self.scaled).float().square().mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.bare.parameters(), self.settings.optimiser.clip_norm)
+        self.bare_optimiser.step()
+        self.bare_optimiser.zero_grad(set_to_none=True)
+
+    def update(self) -> None:
+        """Clipping and AdamW with gradients of zero, which take as long as others."""
+        for parameter in self.trainer.parameters.values():
+            parameter.grad = torch.zeros_like(parameter)
+        nn.utils.clip_grad_norm_(self.trainer.parameters.values(), self.settings.optimiser.clip_norm)
+        self.trainer.optimiser.step()
+        self.trainer.optimiser.zero_grad(set_to_none=True)
+
+
+def measure(
+    case: Case, batch: int, arguments: argparse.Namespace, device: torch.device, peak: float
+) -> dict[str, object]:
+    """One row: seconds of the step and its parts, and its ratio to the bare tower."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    step = Step(case, batch, arguments, device)
+    taken = in_turns(step.functions(), arguments.rounds, device)
+    seconds = {name: statistics.median(times) for name, times in taken.items()}
+    each, data_wait = step.in_a_row(arguments.rounds)
+    flops = estimate(step.settings, batch).flops_per_record
+    on_gpu = device.type == "cuda"
+    memory = (
+        torch.cuda.max_memory_allocated(device) if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    )
+    return {
+        "tower": case.tower, "size": case.size, "batch": batch, "ageing": case.ageing, "read": case.read,
+        "precision": str(step.trainer.autocast).removeprefix("torch."), "compiled": arguments.compile,
+        "records_per_second": batch / each, "data_wait": data_wait,
+        "ms": {name: 1e3 * x for name, x in seconds.items()},
+        "ratio_to_bare": median_ratio(taken["step"], taken["bare"]),
+        "ratio_to_bare_with_adamw": median_ratio(taken["step"], taken["bare with AdamW"]),
+        "rendering_share": median_ratio(taken["rendering"], taken["step"]),
+        "flops_per_record": flops, "flop_utilisation": flops * batch / each / peak,
+        "peak_memory_mb": memory / 2**20,
+    }  # fmt: skip
+
+
+def matmul_peak(device: torch.device, sizes: tuple[int, ...], rounds: int) -> float:
+    """Best FLOP/s of square bf16 matrix products."""
+    best = 0.0
+    for size in sizes:
+        a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+        best = max(best, 2 * size**3 / min(in_turns({"": lambda a=a, b=b: a @ b}, rounds, device)[""]))
+    return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def steps_table(rows: list[dict]) -> Table:
+    """What a step takes, and where the time goes."""
+    table = Table("tower", "page", title="training step")
+    for name in ("batch", "records/s", "wait", "step, ms", "bare, ms", "ratio", "with AdamW", "draw", "image", "signal",
+                 "decoder", "rest", "AdamW", "FLOP use", "MB"):  # fmt: skip
+        table.add_column(name, justify="right")
+    for row in rows:
+        ms = row["ms"]
+        rest = ms["forward and backward"] - ms["image tower"] - ms["signal tower"] - ms["decoder"]
+        parts = (ms["drawing"], ms["image tower"], ms["signal tower"], ms["decoder"], rest, ms["optimiser"])
+        page = "x".join(map(str, row["size"])) + ("" if row["ageing"] == "none" else f" {row['ageing']}")
+        page += "" if row["read"] == 1 else f", read {row['read']:.0%}"
+        table.add_row(
+            row["tower"], page, str(row["batch"]), f"{row['records_per_second']:.1f}", f"{row['data_wait']:.1%}",
+            f"{ms['step']:.1f}",
+            f"{ms['bare']:.1f}", f"{row['ratio_to_bare']:.2f}", f"{row['ratio_to_bare_with_adamw']:.2f}",
+            *(f"{part / ms['step']:.1%}" for part in parts), f"{row['flop_utilisation']:.1%}",
+            f"{row['peak_memory_mb']:.0f}",
+        )  # fmt: skip
+    return table
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--cases", choices=list(CASES), help="those of the device if not given; tiny tries the script")
+    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "fp32"])
+    parser.add_argument("--compile", action="store_true", help="both sides with torch.compile")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+def main(given: list[str] | None = None) -> None:
+    """Measure, print, write."""
+    arguments = parse(given)
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        sys.exit("no GPU that PyTorch can use; --device cpu measures the step on this machine")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    cases = arguments.cases or device.type
+    peak = matmul_peak(device, PRODUCTS[cases], arguments.rounds)
+    rows = []
+    for case in CASES[cases]:
+        for batch in case.batches:
+            try:
+                rows.append(measure(case, batch, arguments, device, peak))
+            except torch.cuda.OutOfMemoryError:
+                print(f"{case.tower}: a batch of {batch} does not fit", file=sys.stderr)
+                break
+    console = Console(width=190)
+    console.print(steps_table(rows))
+    console.print(f"bf16 matrix product: {peak / 1e12:.3f} TFLOP/s at best")
+    if arguments.out:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+        versions = {"ecgscan_lite": ecgscan_lite.__version__, "torch": torch.__version__, "timm": timm.__version__}
+        result = {
+            "command": " ".join(["python", "benchmarks/pretraining.py", *(given or sys.argv[1:])]),
+            "seed": arguments.seed, "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": name,
+            "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0],
+            "versions": {**versions, "python": platform.python_version()},
+            "matmul_flops_per_second": peak, "steps": rows,
+        }  # fmt: skip
+        temporary = arguments.out.with_name(f".{arguments.out.name}.part")
+        temporary.write_text(json.dumps(result, indent=1))
+        temporary.replace(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

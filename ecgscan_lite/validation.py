@@ -1,0 +1,49 @@
+"""Zero-shot classification of records that a run does not learn from, while it goes on."""
+
+from __future__ import annotations
+
+from ecgscan_lite.batches import open_split
+from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.evaluation import zero_shot
+from ecgscan_lite.model import ECGScan
+from ecgscan_lite.settings import Settings, SettingsError
+from ecgscan_lite.views import Drawing, see_pages, see_signals
+
+
+class Validation:
+    """Judges a model on validation records: macro AUROC over the statements that some have and some have not.
+
+    Pages are drawn in the settings' first layout and ageing; a run without images is judged on signals.
+
+    Args:
+        settings: of the run.
+        corpus: the run's records, if they are in memory; else `settings.data.corpus` says where they are.
+
+    Raises:
+        SettingsError: there is no validation record with a statement to judge.
+    """
+
+    def __init__(self, settings: Settings, corpus: Corpus | None) -> None:
+        limit = settings.run.validate_records
+        corpus = open_split(settings, "val", limit) if corpus is None else corpus.subset(corpus.rows("val")[:limit])
+        labels = corpus.labels(corpus.statement_names)
+        judged = labels.any(axis=0) & ~labels.all(axis=0)
+        if not judged.any():
+            raise SettingsError("no validation records with statements; set run.validate_every = 0")
+        self.settings, self.corpus, self.labels = settings, corpus, labels[:, judged]
+        self.codes = [code for code, keep in zip(corpus.statement_names, judged, strict=True) if keep]
+
+    def judge(self, model: ECGScan) -> dict[str, float]:
+        """Macro AUROC, over how many statements, of how many records."""
+        if "image" in self.settings.data.modalities:
+            drawing = Drawing(self.settings.page, self.settings.run.seed, progress=False)
+            view = see_pages({"model": model}, self.corpus, drawing)["model"]
+        else:
+            view = see_signals(model, self.corpus)
+        scores = view.embeddings @ model.embed_statements(self.codes).T
+        result = zero_shot(scores, self.labels, statements=self.codes, bootstrap=0)
+        return {
+            "records": len(self.corpus),
+            "statements": len(self.codes),
+            "macro_auroc": float(result.macro_auroc),
+        }
