@@ -20,7 +20,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 BATCH = 64
 
 
-def write_embeddings(model: ECGScan, source: str | Path, out: str | Path) -> tuple[int, list[str]]:
+def write_embeddings(
+    model: ECGScan, source: str | Path, out: str | Path, *, progress: bool | None = None
+) -> tuple[int, list[str]]:
     """Embed an image, or all images of a folder, into a Parquet file.
 
     Its columns are `image` (the path within the folder), `embedding` (D floats, a unit row of the joint space) and
@@ -30,6 +32,7 @@ def write_embeddings(model: ECGScan, source: str | Path, out: str | Path) -> tup
         model: what to embed with.
         source: an image, or a folder with images at any depth.
         out: the file to write.
+        progress: show a progress bar; None shows it on a terminal.
 
     Returns:
         How many images were embedded, and a line for each that could not be read.
@@ -40,7 +43,8 @@ def write_embeddings(model: ECGScan, source: str | Path, out: str | Path) -> tup
     source, out = Path(source), Path(out)
     paths = find_images(source)
     tables, refused = [], []
-    bar = tqdm(total=len(paths), desc="embedding", unit="image", disable=None)
+    hidden = None if progress is None else not progress
+    bar = tqdm(total=len(paths), desc="embedding", unit="image", disable=hidden)
     for names, pages in _batches(_readable(paths, source, model.page_size, refused, bar)):
         tables.append(_embed(model, names, pages))
     bar.close()
