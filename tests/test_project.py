@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -126,3 +127,8 @@ def test_readme_example_of_the_library_runs_and_gives_the_shapes_it_names() -> N
     assert model.embed_images(image).shape == (1, model.towers.embedding_dim)
     assert list(model.zero_shot(image, ["NORM", "AFIB", "LVH"]).columns) == ["NORM", "AFIB", "LVH"]
     assert model.reconstruct(image).shape == (1, 12, 1000)
+
+
+def test_the_model_card_says_what_the_records_say() -> None:
+    script = ROOT / "settings" / "ship_weights.py"
+    subprocess.run([sys.executable, script, "--check"], check=True, cwd=ROOT)
