@@ -223,9 +223,9 @@ def _constraint(look: Looks, resamples: int) -> Iterator[_Measured]:
         for name, table in tables.items()
     }
     for measure, column, other, bound in (
-        ("limb residual, times smaller than without the constraint", "limb_residual_mv", "unconstrained", None),
-        ("correlation on the page, against without the constraint", "correlation", "unconstrained", -EQUAL),
-        ("correlation of limb leads not on the page, against projection", "hidden_correlation", "projected", 0.0),
+        ("limb residual, times smaller", "limb_residual_mv", "unconstrained", None),
+        ("correlation on the page, gained", "correlation", "unconstrained", -EQUAL),
+        ("correlation off the page, above projection", "hidden_correlation", "projected", 0.0),
     ):
         values, resampled = ([x["model"][column], x[other][column]] for x in (means, drawn))
         if bound is None:
