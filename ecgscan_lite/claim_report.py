@@ -33,7 +33,7 @@ from ecgscan_lite.report_page import (
 from ecgscan_lite.reporting import REPORT_FILE, RESULTS_FILE, plain, to_json, write_file
 
 #: Header of the rows of `claims_table`.
-CLAIM_COLUMNS = ("claim", "on", "measure", "figure", "interval", "aim", "p", "verdict")
+CLAIM_COLUMNS = ("", "on", "measure", "figure", "aim", "p", "verdict")
 SUMMARY = (
     "Four claims about an encoder that reads electrocardiograms from images, each put to the test beside other "
     "encoders that were trained on the same pages. A figure is the mean over the seeds, on records of patients that no "
@@ -88,14 +88,8 @@ def evaluate_claims(path: str | Path, out: str | Path, progress: bool | None = N
 
 
 def claims_table(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Every part of the claims as a row of text under `CLAIM_COLUMNS`, each claim's verdict below its parts."""
-    rows = []
-    for claim, section in results["claims"].items():
-        for part in results["parts"]:
-            if part["claim"] == claim:
-                rows.append((claim, *_part_row(part)))
-        rows.append((claim, "", section["claim"], "", "", "", "", section["verdict"]))
-    return rows
+    """Every part of the claims as a row of text under `CLAIM_COLUMNS`."""
+    return [(part["claim"], *_part_row(part)) for part in results["parts"]]
 
 
 def _find(runs: Runs, data: str) -> Found:
@@ -134,7 +128,7 @@ def _page(results: Mapping[str, Any], figures: str) -> str:
     claims = [[claim, section["claim"], section["verdict"]] for claim, section in results["claims"].items()]
     notes = [f"{part['claim']}, {part['data']}: {part['note']}." for part in results["parts"] if part["note"]]
     notes += [f"Left out, {arm}: {reason}." for arm, reason in results["left_out"].items()]
-    parts = [[part["claim"], *_part_row(part)] for part in results["parts"]]
+    parts = claims_table(results)
     caption = "Means over seeds; intervals and p-values are corrected for their number, but for the intervals of C1"
     body = [
         f"<section><h2>Verdicts</h2>{table_html(['', 'claim', 'verdict'], claims, 'The four claims')}",
@@ -182,10 +176,9 @@ def _data_set(results: Mapping[str, Any], data: str) -> str:
 
 
 def _part_row(part: Mapping[str, Any]) -> tuple[str, ...]:
-    interval = "" if part["low"] is None else f"{part['low']:.3f} to {part['high']:.3f}"
+    interval = "" if part["low"] is None else f" [{part['low']:.3f}, {part['high']:.3f}]"
     p_value = "" if part["p_value"] is None else p_value_text(part["p_value"])
-    value = "" if part["value"] is None else f"{part['value']:.3f}"
-    return part["data"], part["measure"], value, interval, part["aim"], p_value, part["verdict"]
+    return part["data"], part["measure"], number(part["value"]) + interval, part["aim"], p_value, part["verdict"]
 
 
 def _draw_arms(arms: pd.DataFrame) -> Picture:

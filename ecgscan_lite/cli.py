@@ -338,10 +338,14 @@ def _print_claims(claims: Path, out: Path) -> None:
     from ecgscan_lite.claim_report import CLAIM_COLUMNS, claims_table, evaluate_claims
     from ecgscan_lite.reporting import REPORT_FILE
 
-    table = Table(*CLAIM_COLUMNS)
-    for row in claims_table(evaluate_claims(claims, out)):
-        table.add_row(*row, end_section=not row[1])
+    results, table = evaluate_claims(claims, out), Table(*CLAIM_COLUMNS)
+    for row in claims_table(results):
+        table.add_row(*row)
     Console().print(table)
+    for claim, section in results["claims"].items():
+        print(f"{claim} {section['verdict']}: {section['claim']}")
+    for arm, reason in results["left_out"].items():
+        print(f"left out, {arm}: {reason}")
     print(f"report: {out / REPORT_FILE}")
 
 
