@@ -24,6 +24,7 @@ from ecgscan_lite.rendering import Page, render
 from ecgscan_lite.reports import split_report
 from ecgscan_lite.settings import PageSettings, Settings, SettingsError
 from ecgscan_lite.statements import label_text
+from ecgscan_lite.tasks import task_names
 
 
 def open_corpus(settings: Settings) -> Corpus:
@@ -120,11 +121,13 @@ def draw_batch(
     count = settings.data.findings_per_step if settings.data.text_unit == "finding" else 1
     ids = torch.from_numpy(texts.draw(rng, chosen, count)[own])
     signals = corpus.signals(rows[chosen[own]], seconds=SAMPLES / RATE)
-    page = None
-    if "image" in settings.data.modalities:
+    modalities, pages = settings.data.modalities.split(","), []
+    for _ in range(modalities.count("image")):
         layout, ageing = (names[rng.integers(len(names))] for names in (settings.page.layouts, settings.page.ageing))
         like = replace(settings.page, layouts=(layout,), ageing=(ageing,))
-        page = draw_pages(signals, corpus.fs, like, rng.integers(2**31, size=size)[own].tolist(), device)
+        pages.append(draw_pages(signals, corpus.fs, like, rng.integers(2**31, size=size)[own].tolist(), device))
+    page, second = [*pages, None, None][:2]
+    labels = class_labels(corpus.subset(rows[chosen[own]]), settings.data.task) if "labels" in modalities else None
     return Batch(
         pages=page.image if page else None,
         signals=_put(signals_at_model_rate(signals, corpus.fs), device),
@@ -132,7 +135,18 @@ def draw_batch(
         texts=_put(texts.embeddings[ids.clamp(min=0)], device),
         text_ids=_put(ids, device),
         report_ids=_put(torch.from_numpy(texts.report_ids[chosen[own]]), device),
+        second_pages=second.image if second else None,
+        labels=None if labels is None else _put(torch.from_numpy(labels), device),
     )
+
+
+def class_labels(corpus: Corpus, task: str) -> np.ndarray:
+    """Labels for every class of a task, of those too that no record of the corpus can have. Shape: (N, C), bool."""
+    known, found = corpus.task_labels(task)
+    names = task_names(task)
+    labels = np.zeros((len(corpus), len(names)), dtype=bool)
+    labels[:, [names.index(name) for name in known]] = found
+    return labels
 
 
 def draw_ahead(draw: Callable[[int], Batch], steps: range, device: torch.device) -> Iterator[Batch]:

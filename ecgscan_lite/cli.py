@@ -206,11 +206,21 @@ def embed(
     _end_if_refused(refused, "images")
 
 
-@app.command(epilog="Example: `ecgscan evaluate runs/pretraining --data corpora/ptbxl --task super --out evaluation`")
+@app.command(
+    epilog="Examples: `ecgscan evaluate runs/pretraining --data corpora/ptbxl --task super --out evaluation`; "
+    "`ecgscan evaluate --claims settings/claims.toml --out claims`"
+)
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run's folder, or a hub id.")],
-    data: Annotated[Path, typer.Option(help="A corpus made by `ecgscan prepare`.")],
+    context: typer.Context,
+    run: Annotated[str | None, typer.Argument(help="A run's folder, or a hub id.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A corpus made by `ecgscan prepare`.")] = None,
     out: Out = Path("evaluation"),
+    claims: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A comparison such as settings/claims.toml; train its arms, judge the claims."
+        ),
+    ] = None,
     task: Annotated[Task, typer.Option(help="Classes of the linear probe.")] = Task.all,
     layout: Annotated[str, typer.Option(help="Of the pages.")] = "3x4+1",
     ageing: Annotated[str, typer.Option(help="Of the pages: none, or as of `render`.")] = "none",
@@ -233,7 +243,17 @@ def evaluate(
     """Zero-shot, linear probe, retrieval and reconstruction on a corpus, beside a random encoder and the signal's.
 
     With --shift, interrupted, the same command continues with the pages that are left.
+
+    With --claims, and `--out` alone beside it, encoders are trained and compared as the file says, and each of the four
+    claims gets a verdict. Interrupted, the same command continues.
     """
+    if claims:
+        if given := [name for name in _given(context) if name not in ("claims", "out")]:
+            raise typer.BadParameter(f"--claims says all there is to say: leave out {', '.join(given)}")
+        _print_claims(claims, out)
+        return
+    if run is None or data is None:
+        raise typer.BadParameter("give RUN and --data, or --claims FILE")
     from ecgscan_lite.corpus import Corpus
 
     corpus = Corpus(data)
@@ -304,6 +324,29 @@ def _print_budget(settings: Settings, records: int | None, measured: Path | None
     console = Console()
     for paragraph in dry_run(settings, records, measured, price):
         console.print(paragraph)
+
+
+def _given(context: typer.Context) -> list[str]:
+    """Names of what was given on the command line."""
+    return [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]
+
+
+def _print_claims(claims: Path, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ecgscan_lite.claim_report import CLAIM_COLUMNS, claims_table, evaluate_claims
+    from ecgscan_lite.reporting import REPORT_FILE
+
+    results, table = evaluate_claims(claims, out), Table(*CLAIM_COLUMNS)
+    for row in claims_table(results):
+        table.add_row(*row)
+    Console().print(table)
+    for claim, section in results["claims"].items():
+        print(f"{claim} {section['verdict']}: {section['claim']}")
+    for arm, reason in results["left_out"].items():
+        print(f"left out, {arm}: {reason}")
+    print(f"report: {out / REPORT_FILE}")
 
 
 def _print_results(results: dict, out: Path) -> None:

@@ -30,6 +30,11 @@ LIMB_IDENTITIES[:, 0:2] = -LIMB_FROM_I_II[2:]
 IDENTITY_NAMES: tuple[str, ...] = ("III = II - I", "aVR = -(I + II)/2", "aVL = I - II/2", "aVF = II - I/2")
 
 
+#: `LIMB_PROJECTION @ signal` is the nearest signal that obeys the identities; chest leads stay. Shape: (12, 12).
+LIMB_PROJECTION = np.eye(12)
+LIMB_PROJECTION[:6, :6] = LIMB_FROM_I_II @ np.linalg.pinv(LIMB_FROM_I_II)
+
+
 def lead_index(name: str) -> int | None:
     """Index in `LEADS` of a lead name as publishers write it (`aVR`, `AVR`, `avr`, `Lead II`, `MDC_ECG_LEAD_V1`).
 

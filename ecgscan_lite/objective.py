@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -36,6 +37,8 @@ class Batch(NamedTuple):
             are not read. Shape: (B, K, E).
         text_ids: equal for equal texts, -1 for a record without a text. Shape: (B, K).
         report_ids: all texts of each record, filled up with -1. Shape: (B, M).
+        second_pages: other pages of the same records, where two are compared. Shape: as `pages`.
+        labels: classes of the records, where they are learned from. Shape: (B, C) bool.
     """
 
     pages: Tensor | None
@@ -44,6 +47,8 @@ class Batch(NamedTuple):
     texts: Tensor
     text_ids: Tensor
     report_ids: Tensor
+    second_pages: Tensor | None = None
+    labels: Tensor | None = None
 
     def part(self, records: slice) -> Batch:
         """The batch of some of the records."""
@@ -60,7 +65,7 @@ class Encodings(NamedTuple):
     """
 
     image: Tensor | None
-    signal: Tensor
+    signal: Tensor | None
     read: tuple[Tensor, ...]
 
 
@@ -80,11 +85,18 @@ class Objective(nn.Module):
         processes: that share each batch; None for this one alone.
         micro_batch: how many records to encode at once; 0 for all. What is encoded piece by piece is not kept, but
             encoded again for its gradient (Gao et al., RepL4NLP 2021), with the same random numbers.
+        with_signal: whether signals take part; without them only image and text are aligned, and no leads are read.
     """
 
-    def __init__(self, weights: LossSettings, processes: Processes | None = None, micro_batch: int = 0) -> None:
+    def __init__(
+        self,
+        weights: LossSettings,
+        processes: Processes | None = None,
+        micro_batch: int = 0,
+        with_signal: bool = True,
+    ) -> None:
         super().__init__()
-        self.weights, self.micro_batch = weights, micro_batch
+        self.weights, self.micro_batch, self.with_signal = weights, micro_batch, with_signal
         self.processes = processes or Processes(torch.device("cpu"))
         self.gram = GramContrastiveLoss(weights.temperature, weights.label_smoothing)
         self.pairs = nn.ModuleDict(
@@ -99,7 +111,7 @@ class Objective(nn.Module):
         terms = self._alignment(model, encoded, batch, has_text)
         terms |= dict(zip(READ_TERMS, encoded.read, strict=False))
         self.terms = {name: value.detach() for name, value in terms.items()}
-        return sum((getattr(self.weights, name) * x for name, x in terms.items()), encoded.signal.new_zeros(()))
+        return sum((getattr(self.weights, name) * x for name, x in terms.items()), batch.texts.new_zeros(()))
 
     def temperatures(self) -> dict[str, float]:
         """The learned temperature of each contrastive loss."""
@@ -108,10 +120,11 @@ class Objective(nn.Module):
 
     def _encode(self, model: ECGScan, batch: Batch) -> Encodings:
         """This process's records, at once or piece by piece."""
-        size, reads = len(batch.signals), self.weights.reconstruction or self.weights.soft_lead
+        size = len(batch.signals)
+        reads = (self.weights.reconstruction or self.weights.soft_lead) and batch.pages is not None and self.with_signal
         in_all = math.ceil(self.weights.reconstruction_share * size * self.processes.count)  # whose leads are read
-        read = len(range(in_all)[self.processes.own]) if reads and batch.pages is not None else 0
-        known = self.processes.total(_known(batch, read)) if reads and batch.pages is not None else None
+        read = len(range(in_all)[self.processes.own]) if reads else 0
+        known = self.processes.total(_known(batch, read)) if reads else None
         encode = partial(self._encode_part, model, of_all=(known, in_all))
         if not 0 < self.micro_batch < size:
             return encode(batch, read)
@@ -123,14 +136,16 @@ class Objective(nn.Module):
             for start in range(0, size, self.micro_batch)
         ]  # fmt: skip
         images, signals, terms = zip(*parts, strict=True)
-        image = None if images[0] is None else torch.cat(images)
-        return Encodings(image, torch.cat(signals), tuple(sum(values) for values in zip(*terms, strict=True)))
+        image, signal = (None if parts[0] is None else torch.cat(parts) for parts in (images, signals))
+        return Encodings(image, signal, tuple(sum(values) for values in zip(*terms, strict=True)))
 
     def _encode_part(self, model: ECGScan, batch: Batch, read: int, of_all: tuple[Tensor | None, int]) -> Encodings:
         """Some records, of which the first `read` have their leads read; `of_all` says how much all processes read."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not model.towers.signal_frozen):
-            features = model.signal_encoder(batch.signals.nan_to_num())
-        signal = model.signal_head(features)
+        signal = None
+        if self.with_signal:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not model.towers.signal_frozen):
+                features = model.signal_encoder(batch.signals.nan_to_num())
+            signal = model.signal_head(features)
         if batch.pages is None:
             return Encodings(None, signal, ())
         page = model.image_encoder(batch.pages)
@@ -154,7 +169,7 @@ class Objective(nn.Module):
         image, signal, _ = encoded
         pairs: list[Tensor] = []
         terms: dict[str, Tensor] = {}
-        if image is not None and self.weights.pairwise:
+        if image is not None and signal is not None and self.weights.pairwise:
             sizes = [len(signal)] * self.processes.count
             signals = self.processes.gather(signal, sizes)
             pairs.append(self.pairs["image_signal"](image, signals, first=self.processes.first_of(sizes)))
@@ -162,10 +177,10 @@ class Objective(nn.Module):
         if sum(sizes) >= 2:
             texts = model.text_head(batch.texts[has_text])  # (B', K, D)
             report_ids = batch.report_ids[has_text]
-            image = None if image is None else image[has_text]
+            image, signal = (None if x is None else x[has_text] for x in (image, signal))
             all_texts, all_ids = (self.processes.gather(x, sizes) for x in (texts, batch.text_ids[has_text]))
             draws = [
-                self._text_terms(image, signal[has_text], text, _holds_too(report_ids, text_id), sizes)
+                self._text_terms(image, signal, text, _holds_too(report_ids, text_id), sizes)
                 for text, text_id in zip(all_texts.unbind(dim=1), all_ids.unbind(dim=1), strict=True)
             ]
             terms = {name: torch.stack([draw[name] for draw in draws]).mean() for name in draws[0]}
@@ -175,18 +190,25 @@ class Objective(nn.Module):
         return terms
 
     def _text_terms(
-        self, image: Tensor | None, signal: Tensor, text: Tensor, holds_too: Tensor, sizes: list[int]
+        self, image: Tensor | None, signal: Tensor | None, text: Tensor, holds_too: Tensor, sizes: list[int]
     ) -> dict[str, Tensor]:
         """Own images and signals against the texts, and the signals, of all processes."""
         terms: dict[str, Tensor] = {}
         first = self.processes.first_of(sizes)
-        if self.weights.pairwise:
+        if signal is not None and self.weights.pairwise:
             terms["signal_text"] = self.pairs["signal_text"](signal, text, holds_too, first)
         if image is not None and self.weights.pairwise:
             terms["image_text"] = self.pairs["image_text"](image, text, holds_too, first)
-        if image is not None and self.weights.gram:
+        if image is not None and signal is not None and self.weights.gram:
             terms["gram"] = self.gram(image, self.processes.gather(signal, sizes), text, holds_too, first)
         return terms
+
+
+def encode_in_pieces(encode: Callable[[Tensor], Tensor], pages: Tensor, micro_batch: int) -> Tensor:
+    """What a tower makes of pages, at once, or piece by piece with each encoded again for its gradient."""
+    if not 0 < micro_batch < len(pages):
+        return encode(pages)
+    return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in pages.split(micro_batch)])
 
 
 def _known(batch: Batch, records: int) -> Tensor:

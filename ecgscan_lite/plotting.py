@@ -142,6 +142,21 @@ def auroc_bars(
     return ax
 
 
+def intervals(ax: Axes, names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray) -> Axes:
+    """Figures with their intervals, the first on top.
+
+    Shape: values, low, high (N,).
+    """
+    rows = np.arange(len(names))[::-1]
+    ax.errorbar(values, rows, xerr=[values - low, high - values], fmt="o", color="black", capsize=3, linewidth=1)
+    for row, value in zip(rows, values, strict=True):
+        ax.annotate(f"{value:.3f}", (value, row), (0, 5), textcoords="offset points", ha="center", fontsize="small")
+    ax.set_yticks(rows, names)
+    ax.set(ylim=(-0.7, len(rows) - 0.3), xlabel="macro AUROC")
+    ax.grid(axis="x", linewidth=0.4)
+    return ax
+
+
 def training_curve(ax: Axes, log: pd.DataFrame) -> Axes:
     """The loss and each of its terms against the step.
 

@@ -27,12 +27,13 @@ from ecgscan_lite.objective import Batch
 from ecgscan_lite.processes import Processes, join_processes
 from ecgscan_lite.run_log import RunLog
 from ecgscan_lite.settings import Settings, SettingsError
+from ecgscan_lite.supervision import Supervised
 from ecgscan_lite.throughput import Meter
 from ecgscan_lite.trainer import RunError, Trainer, what_matters
 from ecgscan_lite.validation import Validation
 
 CHECKPOINT_FILE, SETTINGS_FILE, RECORDS_FILE = "checkpoint.safetensors", "settings.toml", "records.parquet"
-TEXTS_FILE = "texts.safetensors"
+TEXTS_FILE, BEST_FILE = "texts.safetensors", "best.safetensors"
 
 
 def pretrain(
@@ -73,8 +74,13 @@ def pretrain(
     trainer = Trainer(settings, model.to(processes.device), steps, processes)
     if resume and (run / CHECKPOINT_FILE).exists():
         processes.together(lambda: trainer.restore(run / CHECKPOINT_FILE))
+    supervised = trainer.objective if isinstance(trainer.objective, Supervised) else None
     validation = processes.together(
-        lambda: Validation(settings, corpus) if settings.run.validate_every and processes.is_first else None
+        lambda: (
+            Validation(settings, corpus, supervised and supervised.scores)
+            if settings.run.validate_every and processes.is_first
+            else None
+        )
     )
     _take_steps(run, trainer, records, validation, progress)
     processes.together(lambda: _finish(run, trainer) if processes.is_first else None)
@@ -141,10 +147,24 @@ def _take_steps(
             if validation and (step + 1) % settings.run.validate_every == 0:
                 with trainer.evaluation() as model:
                     log.write("validation", {"step": step, **validation.judge(model)})
+                if isinstance(trainer.objective, Supervised) and _is_best(run):
+                    trainer.checkpoint(run / BEST_FILE)
                 meter.restart()
             if time.monotonic() - last_checkpoint >= settings.run.checkpoint_every:
                 trainer.checkpoint(run / CHECKPOINT_FILE)
                 last_checkpoint = time.monotonic()
+
+
+def _is_best(run: Path) -> bool:
+    """Whether the last validation is the best so far; what a resumed run takes again is no longer in the table."""
+    *earlier, last = pd.read_csv(run / "validation.csv")["macro_auroc"]
+    return not earlier or last > max(earlier)
+
+
+def _take_best(run: Path, trainer: Trainer) -> None:
+    """Early stopping: back to the weights of the best validation, if there was any."""
+    if (run / BEST_FILE).exists():
+        trainer.restore(run / BEST_FILE)
 
 
 def _describe(loss: float, speed: dict[str, float]) -> str:
@@ -199,5 +219,9 @@ def _initial_model(settings: Settings, text_dim: int) -> ECGScan:
 
 
 def _finish(run: Path, trainer: Trainer) -> None:
+    if isinstance(trainer.objective, Supervised):
+        _take_best(run, trainer)
+        trainer.objective.save(run)
     trainer.model.eval().save(run, pretraining=what_matters(trainer.settings), steps=trainer.step)
-    (run / CHECKPOINT_FILE).unlink(missing_ok=True)
+    for file in (CHECKPOINT_FILE, BEST_FILE):
+        (run / file).unlink(missing_ok=True)

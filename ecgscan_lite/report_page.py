@@ -50,11 +50,9 @@ def page(
     results: Mapping[str, Any], figures: Sequence[Picture], images: Sequence[bytes], title: str, summary: str
 ) -> str:
     """The whole page, from results as JSON knows them and the figures with their images, as `png` makes them."""
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     parts = [
-        f"<h1>{escape(title)}</h1><p class='lead'>{escape(summary)}</p>",
         _headline(results),
-        *(_figure(*pair, number) for number, pair in enumerate(zip(figures, images, strict=True), 1)),
+        *(figure_html(*pair, count) for count, pair in enumerate(zip(figures, images, strict=True), 1)),
         _statements(results),
         _label_fractions(results.get("label_fractions", {})),
         _calibration(results),
@@ -62,13 +60,19 @@ def page(
         _shared(results.get("shared_statements", {})),
         _reconstruction(results.get("reconstruction", {})),
         _retrieval(results.get("retrieval", {})),
-        _run(results.get("run", {})),
+        describe(results.get("run", {})),
     ]
+    return document(title, summary, "".join(parts))
+
+
+def document(title: str, summary: str, body: str) -> str:
+    """A whole HTML document around a body, which carries its style within itself."""
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<meta name='color-scheme' content='light dark'><title>{escape(title)}</title><style>{style}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
+        f"<body><main><h1>{escape(title)}</h1><p class='lead'>{escape(summary)}</p>{body}</main></body></html>\n"
     )
 
 
@@ -81,7 +85,7 @@ def _headline(results: Mapping[str, Any]) -> str:
     for model in models:
         values = [auroc_text(results[model][task]) if task in results[model] else "–" for task in tasks]
         rows.append([MODELS[model], *(value.replace(" [", "\n[") for value in values)])
-    table = _table(["", *(TASKS[task] for task in tasks)], rows, "Macro AUROC with 95 % interval over patients")
+    table = table_html(["", *(TASKS[task] for task in tasks)], rows, "Macro AUROC with 95 % interval over patients")
     return f"<section><h2>In short</h2>{table}{_verdict(results.get('paired_test'))}</section>"
 
 
@@ -113,11 +117,11 @@ def _statement_table(sections: Mapping[str, Mapping[str, Any]], caption: str) ->
     rows = []
     for code in sorted(first, key=lambda code: -(first[code].get("auroc") or 0)):
         label = names[code] if names[code] == code else f"{names[code]} ({code})"
-        values = [_number(section.get(code, {}).get("auroc")) for section in sections.values()]
+        values = [number(section.get(code, {}).get("auroc")) for section in sections.values()]
         rows.append(
             [label, str(first[code]["n_positive"]), *values, *([first[code].get("note", "")] if has_notes else [])]
         )
-    return _table(["statement", "positives", *sections, *(["note"] if has_notes else [])], rows, caption)
+    return table_html(["statement", "positives", *sections, *(["note"] if has_notes else [])], rows, caption)
 
 
 def _label_fractions(section: Mapping[str, Any]) -> str:
@@ -129,13 +133,13 @@ def _label_fractions(section: Mapping[str, Any]) -> str:
     for fraction in sorted(section[models[0]], key=float):
         parts = [section[model][fraction] for model in models]
         values = [
-            _number(part["macro_auroc"])
+            number(part["macro_auroc"])
             + ("" if part["sd"] is None else f" ± {part['sd']:.3f}\n[{part['lowest']:.3f}, {part['highest']:.3f}]")
             for part in parts
         ]
         rows.append([f"{float(fraction):.0%}", str(parts[0]["n_records"]), str(parts[0]["seeds"]), *values])
     caption = "Macro AUROC of the linear probe: mean over random parts, ± their standard deviation, [lowest, highest]"
-    table = _table(["labels", "records", "parts", *models], rows, caption)
+    table = table_html(["labels", "records", "parts", *models], rows, caption)
     return f"<section><h2>With fewer labels</h2>{table}</section>"
 
 
@@ -144,11 +148,11 @@ def _calibration(results: Mapping[str, Any]) -> str:
     for model, name in MODELS.items():
         section = results.get(model, {}).get("linear_probe", {}).get("calibration")
         if section:
-            rows.append([name, _number(section["ece"]), _number(section["brier"])])
+            rows.append([name, number(section["ece"]), number(section["brier"])])
     if not rows:
         return ""
     caption = "Probabilities of the linear probe, mean over the statements counted; bins of equally many records"
-    table = _table(["", "expected calibration error", "Brier score"], rows, caption)
+    table = table_html(["", "expected calibration error", "Brier score"], rows, caption)
     return f"<section><h2>Calibration</h2>{table}</section>"
 
 
@@ -162,13 +166,13 @@ def _shift(section: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for row in section:
         look = row["ageing"] if row["ageing"] == "none" else f"{row['ageing']}, severity {row['severity']}"
-        values = [(signed if key.endswith("_loss") else _number)(row[key]) + _range(row, key) for key in measures]
+        values = [(signed if key.endswith("_loss") else number)(row[key]) + _range(row, key) for key in measures]
         rows.append([f"{row['layout']}, {look}", *values])
     caption = (
         f"Macro AUROC on pages of {section[0]['n']} test records, with 95 % intervals over patients; clean pages are "
         "those of the first row, and what is lost is measured against them, record by record"
     )
-    return f"<section><h2>Other pages</h2>{_table(['pages', *measures.values()], rows, caption)}</section>"
+    return f"<section><h2>Other pages</h2>{table_html(['pages', *measures.values()], rows, caption)}</section>"
 
 
 def _range(row: Mapping[str, Any], key: str) -> str:
@@ -198,7 +202,7 @@ def _reconstruction(section: Mapping[str, Any]) -> str:
     if "heart_rate_n" in section:
         caption += f"; heart rate of {section['heart_rate_n']} records, {section['heart_rate_left_out']} left out for "
         caption += "having fewer than three beats"
-    table = _table(header, [row if compared else row[:2] for row in rows], caption)
+    table = table_html(header, [row if compared else row[:2] for row in rows], caption)
     return f"<section><h2>Reconstruction</h2>{table}</section>"
 
 
@@ -206,14 +210,15 @@ def _retrieval(section: Mapping[str, Any]) -> str:
     if not section:
         return ""
     columns = list(dict.fromkeys(key for row in section.values() for key in row))
-    rows = [[name, *(_number(row.get(key), "{:.3g}") for key in columns)] for name, row in section.items()]
-    table = _table(
+    rows = [[name, *(number(row.get(key), "{:.3g}") for key in columns)] for name, row in section.items()]
+    table = table_html(
         ["", *(key.replace("_", " ") for key in columns)], rows, "Share of queries answered among the first k"
     )
     return f"<section><h2>Retrieval</h2>{table}</section>"
 
 
-def _run(section: Mapping[str, Any]) -> str:
+def describe(section: Mapping[str, Any]) -> str:
+    """The section on how a run was made."""
     if not section:
         return ""
     rows = "".join(f"<dt>{escape(key)}</dt><dd>{_value(section[key])}</dd>" for key in sorted(section))
@@ -228,7 +233,8 @@ def _value(value: Any) -> str:
     return escape("–" if value is None else str(value))
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+def table_html(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """A table of text; the first cell of each row is its heading."""
     head = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in header)
     body = "".join(
         f"<tr><th scope='row'>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
@@ -248,11 +254,12 @@ def png(picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(picture: Picture, image: bytes, number: int) -> str:
+def figure_html(picture: Picture, image: bytes, count: int) -> str:
+    """A figure that carries its image within itself, under its number."""
     data = base64.b64encode(image).decode("ascii")
     return (
         f"<figure><div class='scroll'><img src='data:image/png;base64,{data}' alt='{escape(picture.alt)}'></div>"
-        f"<figcaption><b>Figure {number}.</b> {escape(picture.caption)}</figcaption></figure>"
+        f"<figcaption><b>Figure {count}.</b> {escape(picture.caption)}</figcaption></figure>"
     )
 
 
@@ -262,20 +269,21 @@ def statement_names(codes: Sequence[str]) -> dict[str, str]:
     return {code: known[code].name if code in known else code for code in codes}
 
 
-def _number(value: float | None, pattern: str = "{:.3f}") -> str:
+def number(value: float | None, pattern: str = "{:.3f}") -> str:
+    """A figure as text, a dash where there is none."""
     return "–" if value is None else pattern.format(value)
 
 
 def signed(value: float | None) -> str:
-    return _number(value, "{:+.3f}")
+    return number(value, "{:+.3f}")
 
 
 def p_value_text(value: float | None) -> str:
-    return _number(value, "{:.4f}" if value is None or value >= 1e-4 else "{:.1e}")
+    return number(value, "{:.4f}" if value is None or value >= 1e-4 else "{:.1e}")
 
 
 def auroc_text(section: Mapping[str, Any]) -> str:
-    return _number(section.get("macro_auroc")) + _interval(section, " [{:.3f}, {:.3f}]")
+    return number(section.get("macro_auroc")) + _interval(section, " [{:.3f}, {:.3f}]")
 
 
 def _interval(section: Mapping[str, Any], pattern: str) -> str:
@@ -290,5 +298,5 @@ def reconstruction_rows(section: Mapping[str, Any]) -> list[tuple[str, str, str]
     for key, (name, pattern) in _MEASURES.items():
         if key in section:
             other = section.get(f"{key}_unconstrained")
-            rows.append((name, _number(section[key], pattern), "" if other is None else _number(other, pattern)))
+            rows.append((name, number(section[key], pattern), "" if other is None else number(other, pattern)))
     return rows

@@ -63,17 +63,16 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     results = plain(results)
     images = [png(picture) for picture in figures]
-    text = json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     html = page(results, figures, images, title, summary)
     for file in folder.glob(FIGURE_FILE.format("*")):  # of an earlier report with more of them
         file.unlink()
     for number, image in enumerate(images, 1):
-        _write(folder / FIGURE_FILE.format(number), image)
-    _write(folder / STATEMENTS_FILE, statements_csv(results).encode())
+        write_file(folder / FIGURE_FILE.format(number), image)
+    write_file(folder / STATEMENTS_FILE, statements_csv(results).encode())
     if "shift" in results:
-        _write(folder / "shift.csv", pd.DataFrame(results["shift"]).to_csv(index=False).encode())
-    _write(folder / RESULTS_FILE, f"{text}\n".encode())
-    return _write(folder / REPORT_FILE, html.encode())
+        write_file(folder / "shift.csv", pd.DataFrame(results["shift"]).to_csv(index=False).encode())
+    write_file(folder / RESULTS_FILE, to_json(results))
+    return write_file(folder / REPORT_FILE, html.encode())
 
 
 def statements_csv(results: Mapping[str, Any]) -> str:
@@ -141,7 +140,14 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else str(value)
 
 
-def _write(path: Path, content: bytes) -> Path:
+def to_json(results: Mapping[str, Any]) -> bytes:
+    """Results as `plain` makes them, in an order that does not depend on how they came about."""
+    text = json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """Write a file, complete or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content)
     temporary.replace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class RunLog:
             self.files[table] = path.open("a", encoding="utf-8", newline="", buffering=1)
             if is_new:
                 self._write_line(table, TABLES[table])
-        self._write_line(table, [x if isinstance(x, int) else f"{x:.6g}" for x in map(row.get, TABLES[table])])
+        self._write_line(table, [_cell(row.get(name, math.nan)) for name in TABLES[table]])
         if self.board:
             for name, value in row.items():
                 if name != "step":
@@ -66,6 +67,10 @@ class RunLog:
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(cells)
         self.files[table].write(line.getvalue())
+
+
+def _cell(x: float) -> int | str:
+    return x if isinstance(x, int) else f"{x:.6g}"
 
 
 def _keep_before(path: Path, step: int) -> None:

@@ -21,20 +21,26 @@ class DataSettings:
         corpus: "synthetic", a folder made by `ecgscan prepare`, or several of these, learned from together.
         records: how many records of the training split of each at most; 0 takes all.
         modalities: "image,signal,text", or "signal,text" to train the teachers of a later run: no pages are drawn then.
+            What to compare with: "image,text", without any signal; "image,image", two pages of a record (SimCLR);
+            "image,labels", the classes of `task` (supervised, the weights that are best on validation are kept).
         text: where the text of a record comes from. "reports": its own report, and a record without one takes no part
             in the text terms; "labels": text made from its statements, which is supervision and no self-supervision;
             "none": no text terms.
         text_unit: "finding": each step draws findings, one sentence or clause each, from the report of a record, which
             is what prompts look like; "report": the text as a whole.
         findings_per_step: how many findings of a record each step draws.
+        task: of "image,labels", one of `tasks.TASKS`.
     """
 
     corpus: tuple[str, ...] = ("synthetic",)
     records: int = 0
-    modalities: Literal["image,signal,text", "signal,text"] = "image,signal,text"
+    modalities: Literal["image,signal,text", "signal,text", "image,text", "image,image", "image,labels"] = (
+        "image,signal,text"
+    )
     text: Literal["reports", "labels", "none"] = "reports"
     text_unit: Literal["finding", "report"] = "finding"
     findings_per_step: int = 4
+    task: str = "all"
 
 
 @dataclass(frozen=True)

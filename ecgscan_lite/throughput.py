@@ -53,12 +53,15 @@ class Meter:
 def flops_per_record(model: ECGScan, settings: Settings) -> float:
     """Floating-point operations to learn from a record, forward and backward, counted on a copy without contents."""
     twin, records = copy.deepcopy(model).to("meta").train(), 2
-    reads = settings.loss.reconstruction or settings.loss.soft_lead
+    modalities = settings.data.modalities.split(",")
+    reads = "signal" in modalities and (settings.loss.reconstruction or settings.loss.soft_lead)
     page, decoder = None, 0.0
     with FlopCounterMode(display=False) as towers:
-        features = twin.signal_encoder(torch.empty(records, 12, SAMPLES, device="meta"))
-        outputs = [twin.signal_head(features)]
-        if "image" in settings.data.modalities:
+        outputs = []
+        if "signal" in modalities:
+            features = twin.signal_encoder(torch.empty(records, 12, SAMPLES, device="meta"))
+            outputs.append(twin.signal_head(features))
+        for _ in range(modalities.count("image")):
             pages = torch.empty(records, 3, *twin.page_size, dtype=torch.uint8, device="meta")
             page = twin.image_encoder(pages)
             outputs.append(twin.image_head(page.features))

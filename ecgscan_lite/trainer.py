@@ -19,6 +19,8 @@ from ecgscan_lite.model import ECGScan
 from ecgscan_lite.objective import Batch, Objective
 from ecgscan_lite.processes import Processes
 from ecgscan_lite.settings import LOSS_TERMS, Settings
+from ecgscan_lite.simclr import TwoPages, require_two_views
+from ecgscan_lite.supervision import Supervised
 
 WITHOUT_EFFECT = ("out", "checkpoint_every", "validate_every", "validate_records", "tensorboard")
 
@@ -30,7 +32,7 @@ class RunError(ValueError):
 class Learner(nn.Module):
     """All that is trained; forward gives the loss, or this process's share of it."""
 
-    def __init__(self, model: ECGScan, objective: Objective) -> None:
+    def __init__(self, model: ECGScan, objective: Objective | TwoPages | Supervised) -> None:
         super().__init__()
         self.model, self.objective = model, objective
 
@@ -50,7 +52,7 @@ class Trainer:
 
     def __init__(self, settings: Settings, model: ECGScan, steps: int, processes: Processes) -> None:
         self.settings, self.model, self.steps, self.processes, self.step = settings, model, steps, processes, 0
-        self.objective = Objective(settings.loss, processes, settings.optimiser.micro_batch).to(model.device)
+        self.objective = _objective(settings, model, processes).to(model.device)
         self.learner = Learner(model, self.objective)
         self._set_modes()
         model.signal_encoder.requires_grad_(not settings.towers.signal_frozen)
@@ -197,6 +199,18 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
             supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         return torch.bfloat16 if supported() else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _objective(settings: Settings, model: ECGScan, processes: Processes) -> Objective | TwoPages | Supervised:
+    micro_batch = settings.optimiser.micro_batch
+    match settings.data.modalities:
+        case "image,image":
+            require_two_views(settings.page.layouts, settings.page.ageing)
+            return TwoPages(settings.loss, processes, micro_batch)
+        case "image,labels":
+            return Supervised(settings.data.task, model.image_encoder.feature_dim, processes, micro_batch)
+        case modalities:
+            return Objective(settings.loss, processes, micro_batch, with_signal="signal" in modalities)
 
 
 def _is_decayed(name: str, parameter: Tensor) -> bool:

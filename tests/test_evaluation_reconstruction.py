@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from sys import modules
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scipy.stats import pearsonr
 
 import ecgscan_lite as es
-from ecgscan_lite.leads import LIMB_FROM_I_II
+from ecgscan_lite.leads import LIMB_FROM_I_II, LIMB_IDENTITIES
 
 
 @pytest.fixture
@@ -127,3 +128,28 @@ def test_shapes_are_checked() -> None:
         es.evaluation.reconstruction(np.zeros((2, 12, 10)), np.zeros((2, 12, 11)))
     with pytest.raises(ValueError, match="visible"):
         es.evaluation.reconstruction(np.zeros((2, 12, 10)), np.zeros((2, 12, 10)), np.zeros((2, 12), dtype=bool))
+
+
+def test_measures_of_each_record(rng: np.random.Generator) -> None:
+    """Against NumPy's correlation, lead by lead; a page that hides nothing has no hidden measures."""
+    target, predicted = rng.normal(size=(2, 5, 12, 80))
+    target[1, 3, :20] = np.nan
+    visible = rng.random((5, 12, 80)) < 0.5
+    visible[4] = True
+    table = es.evaluation.reconstruction_by_record(predicted, target, visible)
+
+    def mean(record: int, leads: int, where: np.ndarray, measure: Callable) -> float:
+        masks = [where[record, lead] & np.isfinite(target[record, lead]) for lead in range(leads)]
+        pairs = [(predicted[record, n][mask], target[record, n][mask]) for n, mask in enumerate(masks)]
+        return np.mean([measure(*pair) for pair in pairs])
+
+    for record in range(4):
+        row = table.loc[record]
+        correlation = lambda a, b: np.corrcoef(a, b)[0, 1]  # noqa: E731
+        assert row["correlation"] == pytest.approx(mean(record, 12, visible, correlation))
+        assert row["hidden_correlation"] == pytest.approx(mean(record, 6, ~visible, correlation))
+        assert row["hidden_mae_mv"] == pytest.approx(mean(record, 6, ~visible, lambda a, b: np.abs(a - b).mean()))
+        assert row["limb_residual_mv"] == pytest.approx(np.abs(LIMB_IDENTITIES @ predicted[record]).mean())
+    assert table.loc[4, ["hidden_correlation", "hidden_mae_mv"]].isna().all()
+    whole = es.evaluation.reconstruction(predicted, target, visible).as_dict()
+    assert table["limb_residual_mv"].mean() == pytest.approx(whole["limb_residual_mv"])

@@ -245,3 +245,17 @@ def test_a_patient_in_two_splits_is_an_error() -> None:
     for unknown in (None, float("nan")):
         with pytest.raises(ValueError, match="no patient id"):
             statistics.check_disjoint([1, unknown], [2])
+
+
+def test_bootstrap_means_are_those_of_records_drawn_patient_by_patient(rng: np.random.Generator) -> None:
+    """In the same resamples as the AUROC, so that differences of any two figures are paired."""
+    patients, values = np.sort(rng.integers(0, 9, 30)), rng.normal(size=(30, 2))
+    values[rng.random((30, 2)) < 0.2] = np.nan
+    ids = np.unique(patients)
+    drawn = np.random.default_rng(4).integers(len(ids), size=(50, len(ids)))
+    rows = [np.concatenate([np.flatnonzero(patients == ids[n]) for n in sample]) for sample in drawn]
+    expected = [np.nanmean(values[chosen], axis=0) for chosen in rows]
+    np.testing.assert_allclose(statistics.bootstrap_means(values, patients, 50, seed=4), expected)
+    labels, scores = rng.random(30) < 0.5, rng.random(30)
+    areas = statistics.bootstrap_auroc(labels[:, None], scores[:, None], patients, 50, seed=4)[:, 0]
+    np.testing.assert_allclose(areas, [roc_auc_score(labels[chosen], scores[chosen]) for chosen in rows])

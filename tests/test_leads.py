@@ -7,7 +7,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ecgscan_lite.leads import LEADS, LIMB_IDENTITIES, LIMB_LEADS, derive_limb_leads, lead_index
+from ecgscan_lite.leads import (
+    LEADS,
+    LIMB_FROM_I_II,
+    LIMB_IDENTITIES,
+    LIMB_LEADS,
+    LIMB_PROJECTION,
+    derive_limb_leads,
+    lead_index,
+)
 
 
 @pytest.fixture
@@ -59,3 +67,12 @@ def test_other_channels_are_no_leads(name: str) -> None:
 
 def test_limb_leads_come_first() -> None:
     assert LIMB_LEADS == ("I", "II", "III", "aVR", "aVL", "aVF")
+
+
+def test_the_projection_gives_the_nearest_leads_that_obey_the_identities() -> None:
+    signal = np.random.default_rng(0).normal(size=(12, 40))
+    projected = LIMB_PROJECTION @ signal
+    np.testing.assert_allclose(LIMB_IDENTITIES @ projected, 0, atol=1e-12)
+    np.testing.assert_array_equal(projected[6:], signal[6:])
+    nearest = LIMB_FROM_I_II @ np.linalg.lstsq(LIMB_FROM_I_II, signal[:6], rcond=None)[0]
+    np.testing.assert_allclose(projected[:6], nearest)

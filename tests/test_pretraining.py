@@ -445,3 +445,38 @@ def test_runs_that_can_not_start(corpus: Corpus, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message) as refusal:
             pretrain(_settings(tmp_path / message.replace(" ", "_"), **changes), corpus=given)
         assert "\n" not in str(refusal.value)
+
+
+def test_image_and_text_are_aligned_without_any_signal(corpus: Corpus, tmp_path: Path) -> None:
+    settings = _settings(tmp_path / "run", data__modalities="image,text")
+    rows = corpus.rows("train")
+    batch = draw_batch(settings, corpus, rows, embed_texts(settings, corpus, rows, None), 0, CPU)
+    torch.manual_seed(0)
+    model = ECGScan(settings.towers, (64, 112)).eval()
+    objective = Objective(settings.loss, with_signal=False)
+    loss = objective(model, batch)
+    assert set(objective.terms) == {"pairwise"}
+    assert objective(model, batch._replace(signals=torch.full_like(batch.signals, torch.nan))) == loss
+    loss.backward()
+    learned = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert learned == {"image_encoder", "image_head", "text_head"}
+    run = pretrain(settings.replace(optimiser__epochs=1), corpus=corpus)
+    before = ECGScan(settings.towers, (64, 112))
+    assert (run / "model.safetensors").exists() and len(_weights(run)) == len(before.state_dict())
+
+
+def test_two_pages_of_a_record_are_drawn_apart(corpus: Corpus, tmp_path: Path) -> None:
+    settings = _settings(
+        tmp_path / "run", data__modalities="image,image", data__text="none", page__layouts=["3x4", "12x1"],
+        page__ageing=["none", "scan"], optimiser__epochs=1,
+    )  # fmt: skip
+    rows = corpus.rows("train")
+    texts = embed_texts(settings, corpus, rows, None)
+    batch = draw_batch(settings, corpus, rows, texts, 1, CPU)
+    assert batch.second_pages.shape == batch.pages.shape and not torch.equal(batch.second_pages, batch.pages)
+    other = draw_batch(settings.replace(data__modalities="image,signal,text"), corpus, rows, texts, 1, CPU)
+    assert torch.equal(other.pages, batch.pages) and other.second_pages is None and other.labels is None
+    log = list(csv.DictReader((pretrain(settings, corpus=corpus) / "log.csv").open()))
+    assert all(float(row["loss"]) == pytest.approx(float(row["pairwise"])) for row in log)
+    with pytest.raises(SettingsError, match="pages that differ"):
+        pretrain(_settings(tmp_path / "same", data__modalities="image,image"), corpus=corpus)

@@ -106,9 +106,23 @@ def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path: Path, change
     one, *two = (load_file(tmp_path / f"{name}.safetensors") for name in ("1 0", "2 0", "2 1"))
     assert {"term gram", "term pairwise", "term reconstruction", "term visibility", "term soft_lead"} <= one.keys()
     for other in two:
-        assert other.keys() == one.keys()
-        for name, x in one.items():
-            torch.testing.assert_close(other[name], x, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: name + text)
+        _assert_equal(other, one)
+
+
+@pytest.mark.parametrize("modalities", ["image,image", "image,labels", "image,text"])
+def test_two_processes_share_what_is_compared_with_alike(tmp_path: Path, modalities: str) -> None:
+    settings = _settings(tmp_path, data__modalities=modalities)
+    _first_step(settings, tmp_path)
+    assert in_processes(_first_step, settings, tmp_path) == [0, 0]
+    one, *two = (load_file(tmp_path / f"{name}.safetensors") for name in ("1 0", "2 0", "2 1"))
+    for other in two:
+        _assert_equal(other, one)
+
+
+def _assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, x in expected.items():
+        torch.testing.assert_close(found[name], x, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: name + text)
 
 
 def _with_effect(name: str, x: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from ecgscan_lite.evaluation.classification import ClassificationResult, judge
 from ecgscan_lite.evaluation.cross_validation import CrossValidatedProbe, cross_validated_probe, patient_folds
 from ecgscan_lite.evaluation.label_efficiency import LabelEfficiency, draw_subset, label_efficiency
 from ecgscan_lite.evaluation.probe import Probe, ProbeResult, Recipe, Split, fit_probe, linear_probe
-from ecgscan_lite.evaluation.reconstruction import ReconstructionResult, reconstruction
+from ecgscan_lite.evaluation.reconstruction import ReconstructionResult, reconstruction, reconstruction_by_record
 from ecgscan_lite.evaluation.retrieval import retrieval
 from ecgscan_lite.evaluation.robustness import Condition, Questions, Seen, conditions, shared_zero_shot, shift_grid
 from ecgscan_lite.evaluation.statistics import (
@@ -19,6 +19,7 @@ from ecgscan_lite.evaluation.statistics import (
     auroc,
     bootstrap_auroc,
     bootstrap_interval,
+    bootstrap_means,
     check_disjoint,
     holm,
     macro,
@@ -45,6 +46,7 @@ __all__ = [
     "auroc",
     "bootstrap_auroc",
     "bootstrap_interval",
+    "bootstrap_means",
     "calibration",
     "check_disjoint",
     "conditions",
@@ -59,6 +61,7 @@ __all__ = [
     "paired_test",
     "patient_folds",
     "reconstruction",
+    "reconstruction_by_record",
     "retrieval",
     "shared_zero_shot",
     "shift_grid",

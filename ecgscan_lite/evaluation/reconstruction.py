@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.leads import IDENTITY_NAMES, LEADS, LIMB_IDENTITIES
+from ecgscan_lite.leads import IDENTITY_NAMES, LEADS, LIMB_IDENTITIES, LIMB_LEADS
 
 _MEASURES = ("correlation", "mae_mv", "snr_db")
 _FLAT_MV = 1e-6  # a target with less deviation than this, or less power, is a lead that was not recorded
@@ -75,6 +75,35 @@ def reconstruction(
             residuals[part] = residuals.get(part, 0.0) + _residual_sums(guess, mask, part)
     tables = {part: _lead_table(np.concatenate(chunks, axis=1)) for part, chunks in measures.items()}
     return ReconstructionResult(pd.concat(tables, names=["part", "lead"]), _residual_table(residuals))
+
+
+def reconstruction_by_record(predicted: np.ndarray, target: np.ndarray, visible: np.ndarray) -> pd.DataFrame:
+    """The same measures record by record, for comparisons over patients; arguments as of `reconstruction`.
+
+    Returns:
+        A row per record, NaN where there is nothing to measure: correlation (mean over the leads, where the page shows
+        them); hidden_correlation and hidden_mae_mv (mean over the limb leads, where the page does not show them: the
+        chest leads obey no identity); limb_residual_mv (mean absolute residual of the four identities, everywhere).
+    """
+    parts = []
+    for start in range(0, len(target), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        guess, truth = np.nan_to_num(predicted[chunk].astype(np.float64)), target[chunk].astype(np.float64)
+        shown, known = np.asarray(visible[chunk], dtype=bool), ~np.isnan(truth)
+        limb = slice(0, len(LIMB_LEADS))
+        hidden = _measure(guess[:, limb], truth[:, limb], ~shown[:, limb] & known[:, limb])  # (3, n, 6)
+        residual = np.abs(np.einsum("il,nlt->nit", LIMB_IDENTITIES, guess)).mean(axis=(1, 2))
+        means = [_known_mean(_measure(guess, truth, shown & known)[0]), _known_mean(hidden[0]), _known_mean(hidden[1])]
+        parts.append(np.column_stack([*means, residual]))
+    columns = ["correlation", "hidden_correlation", "hidden_mae_mv", "limb_residual_mv"]
+    return pd.DataFrame(np.concatenate(parts), columns=columns)
+
+
+def _known_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the leads that have a value; NaN where none has. Shape: (N, L) -> (N,)."""
+    known = ~np.isnan(values)
+    total, count = np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
 
 
 def _parts(shape: tuple[int, ...], visible: np.ndarray | None) -> list[tuple[str, np.ndarray]]:

@@ -91,6 +91,23 @@ def bootstrap_auroc(
     return replicates
 
 
+def bootstrap_means(values: np.ndarray, patients: Sequence | None = None, n: int = 1000, seed: int = 0) -> np.ndarray:
+    """Means over records in the resamples of `bootstrap_auroc`; a record without a value (NaN) counts in none.
+
+    Shape: values (N, K); returns (n, K).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    patient = _patient_index(patients, len(values))
+    known, n_patients = ~np.isnan(values), patient.max() + 1
+    sums, counts = (np.zeros((n_patients, values.shape[1])) for _ in range(2))
+    np.add.at(sums, patient, np.where(known, values, 0.0))
+    np.add.at(counts, patient, known)
+    rng, step = np.random.default_rng(seed), max(1, _CHUNK // len(values))
+    drawn = [rng.integers(n_patients, size=(min(step, n - start), n_patients)) for start in range(0, n, step)]
+    weights = np.concatenate([_count_rows(rows, n_patients).T for rows in drawn])  # (n, patients)
+    return _ratio(weights @ sums, weights @ counts)
+
+
 def bootstrap_interval(
     labels: np.ndarray,
     scores: np.ndarray,

@@ -1,0 +1,265 @@
+"""What the claims are tested on: the arms of the comparison, as data, and the settings that follow for each run."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ecgscan_lite.settings import Settings, SettingsError
+from ecgscan_lite.settings_tables import build, refuse_unknown
+from ecgscan_lite.tasks import task_names
+
+#: Settings that the comparison itself decides.
+DECIDED = (
+    ("run", "out"), ("run", "seed"), ("run", "initial_weights"), ("towers", "signal_weights"), ("data", "corpus"),
+    ("data", "records"), ("data", "task"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Records that every arm learns from and is judged on.
+
+    Attributes:
+        corpus: "synthetic", or a folder made by `ecgscan prepare`.
+        task: classes of the linear probe, one of `tasks.TASKS`.
+        train, val, test: how many records of a split at most; 0 takes all.
+        probed: how many of the training records the linear probes learn from; 0 for all.
+        starts_from: a data set above this one; every arm starts from its own weights there.
+        transfer_from: a data set above this one, whose model is judged here by the statements that both have (C4).
+        settings: of pretraining, in place of the common ones.
+    """
+
+    corpus: str = "synthetic"
+    task: str = "super"
+    train: int = 0
+    val: int = 0
+    test: int = 0
+    probed: int = 0
+    starts_from: str = ""
+    transfer_from: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the encoders that are compared.
+
+    Attributes:
+        role: "model", of which the claims are; "unconstrained", the same without the soft-lead constraint; "baseline",
+            an image encoder that the model has to beat; "ablation", which is shown beside it; "ceiling", which reads
+            signals; "stage", which others start from, and which is not judged.
+        about: in a few words, for the tables.
+        sees: what the probe learns from: features of "pages", of "signals", or of the signals that the model itself
+            reads off the page ("reconstruction"); or "classifier", the outputs of a supervised arm without a probe.
+        of: an arm above this one whose weights are looked at; nothing is trained then.
+        starts_from: an arm above this one whose weights it starts from.
+        untrained: how many encoders with weights of their own there are for each seed; nothing is trained then.
+        from_scratch: start from random weights on every data set.
+        optional: leave the arm out, with the reason, where its weights can't be fetched.
+        uses_labels: says that it learns from labels; an arm that does without saying so is refused.
+        settings: of pretraining, in place of the common ones and those of the data set.
+    """
+
+    role: Literal["model", "unconstrained", "baseline", "ablation", "ceiling", "stage"]
+    about: str = ""
+    sees: Literal["pages", "signals", "reconstruction", "classifier"] = "pages"
+    of: str = ""
+    starts_from: str = ""
+    untrained: int = 0
+    from_scratch: bool = False
+    optional: bool = False
+    uses_labels: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_trained(self) -> bool:
+        return not self.of and not self.untrained
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that `ecgscan evaluate --claims` is told.
+
+    Attributes:
+        seeds: of the weights, the order of the records and the pages; each arm is trained once for each.
+        worn: ageing of the pages that clean ones are compared with (C4).
+        resamples, permutations: of the patients.
+        data: data sets by name.
+        arms: by name.
+        settings: of pretraining, common to all.
+    """
+
+    seeds: tuple[int, ...]
+    worn: str
+    resamples: int
+    permutations: int
+    data: dict[str, DataSet]
+    arms: dict[str, Arm]
+    settings: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Comparison:
+        """Read a TOML file.
+
+        Raises:
+            SettingsError: no such file, no TOML, or something in it that can't be used.
+        """
+        try:
+            tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{path}: can't be read as settings ({error.strerror})") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: {error}") from None
+        try:
+            return cls.from_dict(tables)
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, tables: dict[str, Any]) -> Comparison:
+        """Build from nested dictionaries, as TOML gives them.
+
+        Raises:
+            SettingsError: something in it can't be used.
+        """
+        known = ("seeds", "worn", "resamples", "permutations", "data", "arms", "settings")
+        refuse_unknown("table", tables, dict.fromkeys(known))
+        for name in ("data", "arms", "settings"):
+            if not isinstance(tables.get(name, {}), dict):
+                raise SettingsError(f"[{name}] has to be a table")
+        comparison = cls(
+            seeds=_whole_numbers("seeds", tables.get("seeds", [0, 1, 2])),
+            worn=tables.get("worn", "photo:3"),
+            resamples=_whole_numbers("resamples", [tables.get("resamples", 4000)])[0],
+            permutations=_whole_numbers("permutations", [tables.get("permutations", 10_000)])[0],
+            data={name: build(f"data.{name}", DataSet, table) for name, table in tables.get("data", {}).items()},
+            arms={name: _build_arm(name, table) for name, table in tables.get("arms", {}).items()},
+            settings=tables.get("settings", {}),
+        )
+        comparison._check()
+        return comparison
+
+    def names(self, *roles: str) -> list[str]:
+        """The arms of some roles, in their order."""
+        return [name for name, arm in self.arms.items() if arm.role in roles]
+
+    @property
+    def model(self) -> str:
+        """The arm that the claims are of."""
+        return self.names("model")[0]
+
+    def settings_of(self, data: str, arm: str, seed: int) -> Settings:
+        """Settings of a run, but for the folders that it is kept in and starts from; of `of`, where nothing is trained.
+
+        Raises:
+            SettingsError: a setting can't be used.
+        """
+        given = self.arms[self.arms[arm].of or arm]
+        tables = _merge(_merge(self.settings, self.data[data].settings), given.settings)
+        try:
+            return Settings.from_dict(tables).replace(
+                run__seed=seed, data__corpus=self.data[data].corpus, data__task=self.data[data].task
+            )
+        except SettingsError as error:
+            raise SettingsError(f"arm {arm!r} on {data!r}: {error}") from None
+
+    def origins(self, data: str, arm: str) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
+        """The run, a data set and an arm, that the weights come from; and that of the signal tower, if it is another.
+
+        On a data set that follows another, an arm starts from its own weights there, with the signal tower that the
+        arm it starts from has learned here.
+        """
+        given, before = self.arms[arm], self.data[data].starts_from
+        teacher = (data, given.starts_from) if given.starts_from else None
+        if before and not given.from_scratch:
+            return (before, arm), teacher
+        return teacher, None
+
+    def _check(self) -> None:
+        if not self.seeds or not self.data or len(self.names("model")) != 1 or len(self.names("unconstrained")) > 1:
+            raise SettingsError("there have to be seeds, [data.NAME], one arm of role 'model', one 'unconstrained'")
+        if not isinstance(self.worn, str) or self.resamples < 100 or self.permutations < 100:
+            raise SettingsError("worn is the name of an ageing; resamples and permutations are 100 or more")
+        self._check_names()
+        self._check_labels()
+        for name, data in self.data.items():
+            try:
+                task_names(data.task)
+            except ValueError as error:
+                raise SettingsError(f"data set {name!r}: {error}") from None
+            if min(data.train, data.val, data.test, data.probed) < 0:
+                raise SettingsError(f"data set {name!r}: numbers of records are 0 or more")
+            sizes = {self.settings_of(name, arm, 0).page for arm in self.arms}
+            if len({(page.height, page.width) for page in sizes}) != 1:
+                raise SettingsError("all arms have to see pages of one height and width")
+
+    def _check_names(self) -> None:
+        """What is named has to stand above, so that nothing goes in circles."""
+        for kind, tables, keys in (
+            ("data set", self.data, ("starts_from", "transfer_from")), ("arm", self.arms, ("of", "starts_from")),
+        ):  # fmt: skip
+            above: list[str] = []
+            for name, table in tables.items():
+                if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+                    raise SettingsError(f"the {kind} {name!r} needs a name of letters, digits, - and _")
+                for key in keys:
+                    if (other := getattr(table, key)) and other not in above:
+                        raise SettingsError(f"{kind} {name!r}: {key} = {other!r} is no {kind} above it")
+                above.append(name)
+        for name, arm in self.arms.items():
+            if arm.untrained < 0 or (arm.of and (arm.untrained or arm.starts_from or arm.settings)):
+                raise SettingsError(f"arm {name!r}: `of` goes with no other weights and settings")
+            if arm.of and not self.arms[arm.of].is_trained:
+                raise SettingsError(f"arm {name!r}: of = {arm.of!r} is not trained itself")
+            if arm.starts_from and not self.arms[arm.starts_from].is_trained:
+                raise SettingsError(f"arm {name!r}: starts_from = {arm.starts_from!r} is not trained itself")
+            if arm.role in ("model", "unconstrained") and (not arm.is_trained or arm.sees != "pages"):
+                raise SettingsError(f"arm {name!r}: role {arm.role!r} is trained, and sees pages")
+        for where, settings in (
+            ("settings", self.settings),
+            *((f"{kind}.{name}.settings", table.settings)
+              for kind, tables in (("data", self.data), ("arms", self.arms)) for name, table in tables.items()),
+        ):  # fmt: skip
+            for table, key in DECIDED:
+                if key in settings.get(table, {}):
+                    raise SettingsError(f"[{where}.{table}] {key} is decided by the comparison; leave it out")
+
+    def _check_labels(self) -> None:
+        """Text made from labels, and labels, are supervision: no arm learns from them without saying so."""
+        learns: dict[str, bool] = {}
+        for name, arm in self.arms.items():
+            told = [self.settings_of(data, name, 0).data for data in self.data]
+            learns[name] = any(data.text == "labels" or "labels" in data.modalities for data in told)
+            learns[name] |= any(learns[other] for other in (arm.of, arm.starts_from) if other)
+            learns[name] &= not arm.untrained
+            if learns[name] and (not arm.uses_labels or arm.role in ("model", "unconstrained")):
+                raise SettingsError(
+                    f"arm {name!r} learns from labels, which is no self-supervision: an arm of another role than "
+                    "'model' and 'unconstrained' may, and says uses_labels = true"
+                )
+            if arm.sees == "classifier" and not all("labels" in data.modalities for data in told):
+                raise SettingsError(f"arm {name!r}: sees = 'classifier' needs an arm that is trained on image,labels")
+
+
+def _build_arm(name: str, table: Any) -> Arm:
+    if isinstance(table, dict) and "role" not in table:
+        raise SettingsError(f"arm {name!r} has no role")
+    return build(f"arms.{name}", Arm, table)
+
+
+def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
+    valid = isinstance(values, list) and all(type(value) is int and 0 <= value < 1_000_000 for value in values)
+    if not valid or len(set(values)) != len(values):
+        raise SettingsError(f"{name} has to be whole numbers, 0 or more, each once")
+    return tuple(values)
+
+
+def _merge(tables: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables of settings with some of them changed."""
+    for name in (*tables, *changes):
+        if not all(isinstance(given.get(name, {}), dict) for given in (tables, changes)):
+            raise SettingsError(f"settings.{name} has to be a table")
+    return {name: tables.get(name, {}) | changes.get(name, {}) for name in (*tables, *changes)}
