@@ -185,7 +185,8 @@ def test_a_step_is_drawn_from_the_seed_and_its_number_alone(corpus: Corpus, tmp_
     rows = corpus.rows("train")
     texts = embed_texts(settings, corpus, rows, tmp_path / "texts.safetensors")
     batches = [draw_batch(settings, corpus, rows, texts, step, CPU) for step in (4, 0, 4)]
-    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(batches[0], batches[2], strict=True))
+    pairs = [(a, b) for a, b in zip(batches[0], batches[2], strict=True) if a is not None or b is not None]
+    assert len(pairs) >= 6 and all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
     assert not torch.equal(batches[0].pages, batches[1].pages)
     epoch = [draw_batch(settings, corpus, rows, texts, step, CPU).signals for step in range(3)]
     seen = torch.cat(epoch).nan_to_num().sum(dim=(1, 2))
@@ -329,7 +330,7 @@ def test_a_part_of_the_batch_is_reconstructed() -> None:
     model = ECGScan(settings.towers, (64, 112)).eval()
     batch = _four_records()
     half, whole = Objective(settings.loss), Objective(settings.replace(loss__reconstruction_share=1.0).loss)
-    half(model, batch), whole(model, Batch(*(x[:2] for x in batch)))
+    half(model, batch), whole(model, batch.part(slice(2)))
     for name in ("reconstruction", "visibility", "soft_lead"):
         torch.testing.assert_close(half.terms[name], whole.terms[name])
 
