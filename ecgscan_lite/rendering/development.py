@@ -8,7 +8,7 @@ exact in any order, and every other step is a single rounded operation: the byte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ _WHOLE = 255  # a pixel wholly covered: 8 bits, so that whole-number sums below 
 _DYES = {  # colours of what is added to a page; each page has one of them
     "handwriting": ((20, 40, 150), (30, 30, 36), (150, 24, 36)), "stamps": ((170, 30, 50), (50, 40, 140), (30, 90, 60)),
 }  # fmt: skip
+_DRAWN = {"handwriting": additions.handwriting, "stamps": additions.stamp}
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,12 @@ class Aged:
         reach = int(np.ceil(2.5 * max(self.ageing.blur_mm) * scale))
         way = int(np.ceil(max(self.ageing.motion_mm) * scale / 2))
         grid = self.geometry.sampling_grid(pages, reach + way, device)
-        marks = self._marks(ink, plan, pages)
-        planes = torch.empty(n, 1 + marks.shape[1], *grid.shape[2:], dtype=torch.int16, device=device)
+        dyes = [(name, draw) for name, draw in _DRAWN.items() if self.ageing.uses(name)]
+        planes = torch.empty(n, 3 + len(dyes), *grid.shape[2:], dtype=torch.int16, device=device)
         planes[:, 0] = self.geometry.paper_share(grid).mul_(_WHOLE).round_()
-        planes[:, 1:] = F.grid_sample(marks, grid.permute(0, 2, 3, 1), align_corners=False).round_()
+        # Nothing holds the flat page: the memory that it leaves serves what comes next, at half the time of new memory.
+        marks = F.grid_sample(self._marks(ink, plan, pages, dyes), grid.permute(0, 2, 3, 1), align_corners=False)
+        planes[:, 1:] = marks.round_()
         place = _Place(grid, height, width, scale)
         if self.ageing.uses("holes"):
             cut = self._per_page("holes", pages, device) >= 0.5
@@ -82,26 +85,26 @@ class Aged:
         if self.ageing.uses("jpeg"):
             _compress(out, self.draws["jpeg"][pages, 0])
 
-    def _marks(self, ink: Tensor, plan: Plan, pages: slice) -> Tensor:
-        """Densities on the flat page: grid, ink, and one more for each of `_DYES` in use, each in [0, 255].
+    def _marks(self, ink: Tensor, plan: Plan, pages: slice, dyes: list[tuple[str, Callable]]) -> Tensor:
+        """Densities on the flat page: grid, ink, and one more for each dye, each in [0, 255].
 
         Shape: (n, H, W) in [0, FULL] -> float32 (n, 2 to 4, H, W).
         """
         device, seeds, frame = ink.device, self.seeds[pages], plan.frame
         if self.ageing.uses("bleed"):
             ink = ink + (ink.flip(-1) * self._per_page("bleed", pages, device)[:, 0]).round().clamp_(max=FULL - ink)
-        ink = ink * (_WHOLE / FULL)
+        planes = torch.empty(len(ink), 2 + len(dyes), *ink.shape[1:], device=device)
+        torch.mul(ink, _WHOLE / FULL, out=planes[:, 1])
         if self.ageing.uses("barcode"):
             bars = additions.barcode(frame, seeds, device) * self._per_page("barcode", pages, device)[:, 0]
-            ink = torch.maximum(ink, bars)
-        bare = _WHOLE - ink  # what ink and dyes leave free, the later below the earlier
-        layers = [ink]
-        for name, draw in (("handwriting", additions.handwriting), ("stamps", additions.stamp)):
-            if self.ageing.uses(name):
-                dye = draw(frame, seeds, device).mul_(self._per_page(name, pages, device)[:, 0] / _WHOLE)
-                layers.append(bare * dye)
-                bare = bare - layers[-1]
-        return torch.stack((bare * plan.grid, *layers), dim=1)
+            torch.maximum(planes[:, 1], bars, out=planes[:, 1])
+        bare = _WHOLE - planes[:, 1]  # what ink and dyes leave free, the later below the earlier
+        for plane, (name, draw) in zip(planes[:, 2:].unbind(1), dyes, strict=True):
+            dye = draw(frame, seeds, device).mul_(self._per_page(name, pages, device)[:, 0] / _WHOLE)
+            torch.mul(bare, dye, out=plane)
+            bare -= plane
+        torch.mul(bare, plan.grid, out=planes[:, 0])
+        return planes
 
     def _worn(self, pages: slice, place: _Place, reach: int, paper: Tensor) -> Iterator[Tensor]:
         """What multiplies the colour, one artefact after the other. Shape: broadcast to (n, 3, H, W)."""
