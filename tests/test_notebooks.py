@@ -151,3 +151,12 @@ def test_outputs_that_cannot_be_kept_are_refused(tiny: Path, code: str, fault: s
     with pytest.raises(make_notebooks.ChapterError, match=f"00_tiny.md: a cell .*{fault}"):
         make_notebooks.write_notebook(tiny)
     assert not tiny.with_suffix(".ipynb").exists()
+
+
+def test_no_two_figures_of_the_book_have_one_name() -> None:
+    names = [
+        name
+        for chapter in (ROOT / "book").glob("*.md")
+        for name in re.findall(r"^ +name: (fig-\S+)$", chapter.read_text("utf-8"), re.M)
+    ]
+    assert len(names) > 40 and len(names) == len(set(names))
