@@ -12,20 +12,18 @@ pretraining, the process keeps the memory that it has freed. What a cold disk ad
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import wfdb
+from record import best, keep
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
@@ -81,17 +79,6 @@ def measure(data: str, root: Path, paths: list[str], files_fs: int, fs: int, see
     }  # fmt: skip
 
 
-def best(functions: list[Callable[[], None]], repeats: int) -> list[float]:
-    """Least CPU seconds of each function, run in turns; the first run fills the page cache and does not count."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(repeats + 1):
-        for function, taken in zip(functions, times, strict=True):
-            start = time.process_time()
-            function()
-            taken.append(time.process_time() - start)
-    return [min(taken[1:]) for taken in times]
-
-
 def commit() -> str:
     """The commit that is checked out, and whether files differ from it."""
     arguments = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
@@ -139,9 +126,7 @@ def main() -> None:
             "page_cache": "warm for both readers", "batch": BATCH, "seconds": SECONDS,
             "versions": {**versions, "python": platform.python_version()}, "rows": rows,
         }  # fmt: skip
-        temporary = arguments.out.with_name(f".{arguments.out.name}.part")
-        temporary.write_text(json.dumps(result, indent=1))
-        temporary.replace(arguments.out)
+        keep(result, arguments.out)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,17 @@ normalised floats. Loading is timed in new processes, after the import of torch 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import timm
 import torch
+from record import best, keep
 
 import ecgscan_lite as es
 from ecgscan_lite.datasets import open_dataset
@@ -34,17 +32,6 @@ import ecgscan_lite as es
 es.load(device="cpu")
 print(time.perf_counter() - start)
 """
-
-
-def in_turns(functions: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Least CPU seconds of each function; the first round does not count."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(repeats + 1):
-        for function, taken in zip(functions, times, strict=True):
-            start = time.process_time()
-            function()
-            taken.append(time.process_time() - start)
-    return [min(taken[1:]) for taken in times]
 
 
 def main() -> None:
@@ -66,7 +53,7 @@ def main() -> None:
             for batch in floats:
                 model.image_encoder.backbone.forward_features(batch)
 
-    bare, whole = in_turns([tower, lambda: model.embed_images(pages, batch_size=BATCH)], arguments.repeats)
+    bare, whole = best([tower, lambda: model.embed_images(pages, batch_size=BATCH)], arguments.repeats)
     offline = os.environ | {"HF_HUB_OFFLINE": "1"}
     loading = [
         float(subprocess.check_output([sys.executable, "-c", LOADING], text=True, env=offline)) for _ in range(5)
@@ -85,9 +72,7 @@ def main() -> None:
         f"{result['bare_tower_pages_per_second']:.0f}; weights loaded in {result['load_seconds']:.2f} s"
     )
     if arguments.out:
-        temporary = arguments.out.with_name(f".{arguments.out.name}.part")
-        temporary.write_text(json.dumps(result, indent=1))
-        temporary.replace(arguments.out)
+        keep(result, arguments.out)
 
 
 if __name__ == "__main__":

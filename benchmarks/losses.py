@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
 import platform
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from record import keep
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -142,9 +142,7 @@ def main() -> None:
             "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": name,
             "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0], "versions": versions, "rows": rows,
         }  # fmt: skip
-        temporary = arguments.out.with_name(f".{arguments.out.name}.part")
-        temporary.write_text(json.dumps(result, indent=1))
-        temporary.replace(arguments.out)
+        keep(result, arguments.out)
 
 
 if __name__ == "__main__":

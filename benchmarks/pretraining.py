@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import os
 import platform
@@ -31,6 +30,7 @@ from typing import NamedTuple
 
 import timm
 import torch
+from record import keep
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -307,9 +307,7 @@ def main(given: list[str] | None = None) -> None:
             "versions": {**versions, "python": platform.python_version()},
             "matmul_flops_per_second": peak, "steps": rows,
         }  # fmt: skip
-        temporary = arguments.out.with_name(f".{arguments.out.name}.part")
-        temporary.write_text(json.dumps(result, indent=1))
-        temporary.replace(arguments.out)
+        keep(result, arguments.out)
 
 
 if __name__ == "__main__":

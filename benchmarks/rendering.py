@@ -14,13 +14,11 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import io
-import json
 import os
 import platform
 import resource
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +32,7 @@ import pandas as pd
 import pmecg
 import torch
 from PIL import Image
+from record import best, keep
 from rich.console import Console
 from rich.table import Table
 
@@ -71,17 +70,6 @@ def floor(page: Page) -> Callable[[], None]:
                 cv2.polylines(image, [trace], False, page.plan.style.ink, width, cv2.LINE_AA, 8)
 
     return draw
-
-
-def best(functions: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Least CPU seconds of each function, all run in turns."""
-    times = [[] for _ in functions]
-    for _ in range(repeats + 1):  # the first run fills the caches of plans and does not count
-        for function, taken in zip(functions, times, strict=True):
-            start = time.process_time()
-            function()
-            taken.append(time.process_time() - start)
-    return [min(taken[1:]) for taken in times]
 
 
 def measure(size: tuple[int, int], fs: float, pages: int, ageing: str | None, seed: int, repeats: int) -> dict:
@@ -175,9 +163,7 @@ def main() -> None:
             "load_average": os.getloadavg()[0],
             "versions": {**versions, "python": platform.python_version()}, "rows": rows, "peers": peers,
         }  # fmt: skip
-        temporary = arguments.out.with_name(f".{arguments.out.name}.part")
-        temporary.write_text(json.dumps(result, indent=1))
-        temporary.replace(arguments.out)
+        keep(result, arguments.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ times are wall-clock, synchronised, best of several runs. `--device cpu --pages 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 import time
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from record import keep
 from rich.console import Console
 from rich.table import Table
 
@@ -93,9 +93,7 @@ def main() -> None:
             "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": name,
             "versions": {**versions, "python": platform.python_version()}, "rows": rows,
         }  # fmt: skip
-        temporary = arguments.out.with_name(f".{arguments.out.name}.part")
-        temporary.write_text(json.dumps(result, indent=1))
-        temporary.replace(arguments.out)
+        keep(result, arguments.out)
 
 
 if __name__ == "__main__":

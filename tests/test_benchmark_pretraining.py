@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,11 +17,13 @@ SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "pretraining.py"
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
+def benchmark() -> Iterator[ModuleType]:
     specification = importlib.util.spec_from_file_location("benchmark_pretraining", SCRIPT)
     module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)  # as for a script that is run, whose neighbours it imports
+        specification.loader.exec_module(module)
+        yield module
 
 
 def test_the_script_measures_tiny_towers_and_its_record_gives_a_speed(
