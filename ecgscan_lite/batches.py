@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.decoder import PATCH, PATCHES, RATE, SAMPLES
 from ecgscan_lite.encoders import TextEncoder
-from ecgscan_lite.leads import LEADS
 from ecgscan_lite.model import at_model_rate
 from ecgscan_lite.objective import Batch
 from ecgscan_lite.rendering import Page, render
@@ -121,23 +121,52 @@ def draw_batch(
     count = settings.data.findings_per_step if settings.data.text_unit == "finding" else 1
     ids = torch.from_numpy(texts.draw(rng, chosen, count)[own])
     signals = corpus.signals(rows[chosen[own]], seconds=SAMPLES / RATE)
-    modalities, pages = settings.data.modalities.split(","), []
+    modalities, views = settings.data.modalities.split(","), []
     for _ in range(modalities.count("image")):
-        layout, ageing = (names[rng.integers(len(names))] for names in (settings.page.layouts, settings.page.ageing))
-        like = replace(settings.page, layouts=(layout,), ageing=(ageing,))
-        pages.append(draw_pages(signals, corpus.fs, like, rng.integers(2**31, size=size)[own].tolist(), device))
-    page, second = [*pages, None, None][:2]
+        kinds = [rng.integers(len(names), size=size)[own] for names in (settings.page.layouts, settings.page.ageing)]
+        seeds = rng.integers(2**31, size=size)[own]
+        views.append(_draw_each(signals, corpus.fs, settings.page, np.column_stack(kinds), seeds, device))
+    view, second = [*views, None, None][:2]
     labels = class_labels(corpus.subset(rows[chosen[own]]), settings.data.task) if "labels" in modalities else None
     return Batch(
-        pages=page.image if page else None,
+        pages=view.pages if view else None,
         signals=_put(signals_at_model_rate(signals, corpus.fs), device),
-        visible=at_rate(page.visible, corpus.fs) if page else None,
+        visible=view.visible if view else None,
         texts=_put(texts.embeddings[ids.clamp(min=0)], device),
         text_ids=_put(ids, device),
         report_ids=_put(torch.from_numpy(texts.report_ids[chosen[own]]), device),
-        second_pages=second.image if second else None,
+        places=view.places if view else None,
+        second_pages=second.pages if second else None,
         labels=None if labels is None else _put(torch.from_numpy(labels), device),
     )
+
+
+class _View(NamedTuple):
+    """Pages of a batch with what they show and where, as in `Batch`."""
+
+    pages: Tensor
+    visible: Tensor
+    places: Tensor
+
+
+def _draw_each(
+    signals: np.ndarray, fs: float, page: PageSettings, kinds: np.ndarray, seeds: np.ndarray, device: torch.device
+) -> _View:
+    """Draw each record with a layout and an ageing of its own, those that have both in common at once.
+
+    Shape: signals (B, 12, T) in mV; kinds (B, 2), numbers of the settings' layouts and ageings; seeds (B,).
+    """
+    parts, order = [], []
+    for kind in np.unique(kinds, axis=0):
+        rows = np.flatnonzero((kinds == kind).all(axis=1))
+        like = replace(page, layouts=(page.layouts[kind[0]],), ageing=(page.ageing[kind[1]],))
+        drawn = draw_pages(signals[rows], fs, like, seeds[rows].tolist(), device)
+        parts.append(_View(drawn.image, at_rate(drawn.visible, fs), _places(drawn)))
+        order.append(rows)
+    if len(parts) == 1:
+        return parts[0]
+    back = torch.from_numpy(np.argsort(np.concatenate(order))).to(device)
+    return _View(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))
 
 
 def class_labels(corpus: Corpus, task: str) -> np.ndarray:
@@ -202,18 +231,15 @@ def places_of_leads(layout: str, size: tuple[int, int]) -> Tensor:
 
     Shape: (12, 20, 2), x and y as shares of the page's width and height.
     """
-    page = render(np.zeros((12, SAMPLES), np.float32), RATE, layout=layout, size=size)
-    places = torch.full((12, PATCHES, 2), 0.5)
-    width_height = torch.tensor([size[1], size[0]])
-    for trace in sorted(page.traces[0], key=lambda trace: len(trace.xy)):  # a lead's longest trace has the last word
-        xy = torch.as_tensor(np.asarray(trace.xy), dtype=torch.float32) / width_height
-        seconds = trace.start + torch.arange(len(xy)) / RATE
-        patch = (seconds * RATE / PATCH).long().clamp(max=PATCHES - 1)
-        lead = LEADS.index(trace.lead)
-        places[lead] = xy.mean(dim=0)
-        for p in patch.unique():
-            places[lead, p] = xy[patch == p].mean(dim=0)
-    return places
+    places = _places(render(np.zeros((12, SAMPLES), np.float32), RATE, layout=layout, size=size))[0]
+    return torch.where(places.isfinite(), places, places.nanmean(dim=1, keepdim=True))
+
+
+def _places(page: Page) -> Tensor:
+    """Where each 0.5 s of each lead is, x and y as shares of the image's width and height. Shape: (B, 12, 20, 2)."""
+    height, width = page.image.shape[2:]
+    places = page.zero_lines(PATCH / RATE)[:, :, :PATCHES] / page.signal.new_tensor([width, height])
+    return F.pad(places, (0, 0, 0, PATCHES - places.shape[2]), value=torch.nan)
 
 
 def _put(x: Tensor, device: torch.device) -> Tensor:

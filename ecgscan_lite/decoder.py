@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecgscan_lite.encoders.image import PageEncoding, encode_positions, ink
+from ecgscan_lite.page_finder import PageFinder, move, move_at_centre
+from ecgscan_lite.rendering import LAYOUTS
 
 RATE = 100  # Hz, of what is reconstructed
 SAMPLES = 1000  # of every lead: 10 s
@@ -26,37 +28,52 @@ class Reading(NamedTuple):
     Attributes:
         leads: mV at 100 Hz. Shape: (B, 12, 1000).
         shown: logits of whether the page shows each 0.5 s of each lead. Shape: (B, 12, 20).
+        layout: logits of the known layouts, of which the likeliest was read. Shape: (B, L).
+        places: where in the image each 0.5 s of each lead would be by each of these layouts, x and y as shares of the
+            image's width and height. Shape: (B, L, 12, 20, 2).
     """
 
     leads: Tensor
     shown: Tensor
+    layout: Tensor
+    places: Tensor
+
+
+def fitted_ink(pages: Tensor) -> Tensor:
+    """The ink of pages, averaged down where they are larger than the windows can see. Shape: (B, 1, h, w)."""
+    dark = ink(pages)
+    if dark.shape[-2] > INK_ROWS or dark.shape[-1] > INK_COLUMNS:
+        return F.interpolate(dark, size=(INK_ROWS, INK_COLUMNS), mode="area")
+    return dark
 
 
 class LeadDecoder(nn.Module):
     """First find where on the page half a second of a lead is, then read what is there.
 
-    There are 12 x 20 queries, one for each 0.5 s of each lead. A query starts at a place on the page, a parameter that
-    `place_queries` can set to where a layout draws it. Attention to the tokens, by place and by content, gives it the
-    context, and shifts its place to where the content says that the lead is; with equal contents it stays. There the
-    query reads a window of the page's ink, and one small network, the same for all, turns window and context into
-    samples, and judges whether the page shows them at all. What it shows is refined by what was read for the other
-    leads at the same time, and what it hides is made of what it shows: sums with signed weights that follow from the
-    contexts, as the limb identities allow. The two have weights of their own, so that what the constraint teaches of
-    hidden leads does not spoil the reading of those on the page.
+    There are 12 x 20 queries, one for each 0.5 s of each lead. A `PageFinder` says which of the known layouts the page
+    has and how it lies in the image, and thereby where each query is to look. Attention to the tokens, by place and by
+    content, gives the query its context. It reads a window of the page's ink around its place, and one small network,
+    the same for all, turns window and context into samples, and judges whether the page shows them at all. What it
+    shows is refined by what was read for the other leads at the same time, and what it hides is made of what it shows:
+    sums with signed weights that follow from the contexts, as the limb identities allow. The two have weights of their
+    own, so that what the constraint teaches of hidden leads does not spoil the reading of those on the page.
 
     Args:
         dim: width of the tokens; a multiple of 32.
         hidden: width of the network.
+        layouts: how many layouts it knows; `place_queries` tells it where they draw the leads.
     """
 
     HEAD_DIM = 32
 
-    def __init__(self, dim: int = 128, hidden: int = 256) -> None:
+    def __init__(self, dim: int = 128, hidden: int = 256, layouts: int = len(LAYOUTS)) -> None:
         super().__init__()
         self.heads = dim // self.HEAD_DIM
-        self.places = nn.Parameter(torch.full((12, PATCHES, 2), 0.5))
+        self.finder = PageFinder(layouts)
+        self.register_buffer("places", torch.full((layouts, 12, PATCHES, 2), 0.5))
         self.lead = nn.Parameter(torch.randn(12, 1, dim))
         self.time = nn.Parameter(torch.randn(1, PATCHES, dim))
+        self.layout = nn.Linear(layouts, dim, bias=False)
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.place_gain = nn.Parameter(torch.ones(self.heads))
@@ -74,32 +91,38 @@ class LeadDecoder(nn.Module):
         nn.init.zeros_(self.takes.bias)
 
     @torch.no_grad()
-    def place_queries(self, places: Tensor) -> None:
-        """Let each query start at a place on the page. Shape: (12, 20, 2), x and y as shares of width and height."""
+    def place_queries(self, places: Tensor, usual: Tensor) -> None:
+        """Tell where each layout draws each 0.5 s of each lead, and how usual each is.
+
+        Shape: (L, 12, 20, 2), x and y as shares of the page's width and height; (L,), shares of the pages.
+        """
         self.places.copy_(places)
+        self.finder.layout.bias.copy_(usual.clamp(min=1e-4).log())
 
     def forward(self, page: PageEncoding) -> Reading:
-        context, places = self._find(page)
-        window = self._read(ink(page.pages), places)
+        dark = fitted_ink(page.pages)
+        corners, layout = self.finder(dark)
+        candidates = move(self.places.flatten(0, 2), corners).unflatten(1, (-1, QUERIES))  # (B, L, Q, 2)
+        places = candidates.gather(1, layout.argmax(dim=1)[:, None, None, None].expand(-1, 1, QUERIES, 2)).squeeze(1)
+        context = self._look(page, places) + self.layout(layout.softmax(dim=-1))[:, None]
+        window = self._read(dark, places, move_at_centre(corners))
         hidden = self.mix(self.from_context(context) + self.from_window(window))
         gate = self.gate(context).sigmoid()  # (B, Q, 1)
         patches = self.to_samples(hidden).float() + gate.float() * self.height_to_samples(window).float()
         shown = self.shown(hidden).float().unflatten(1, (12, PATCHES))  # (B, 12, 20, 1)
-        return Reading(self._share(context, patches, shown.detach().sigmoid()).flatten(2), shown.squeeze(-1))
+        leads = self._share(context, patches, shown.detach().sigmoid()).flatten(2)
+        return Reading(leads, shown.squeeze(-1), layout, candidates.unflatten(2, (12, PATCHES)))
 
-    def _find(self, page: PageEncoding) -> tuple[Tensor, Tensor]:
-        """Context of each query (B, Q, dim), and its place (B, Q, 2)."""
-        start = self.places.flatten(0, 1)  # (Q, 2)
-        by_place = self.place_gain[:, None, None] * (encode_positions(start) @ page.codes.T)  # (heads, Q, N)
+    def _look(self, page: PageEncoding, places: Tensor) -> Tensor:
+        """Context of each query, from the tokens around its place. Shape: (B, Q, 2); returns (B, Q, dim)."""
+        by_place = self.place_gain[:, None, None] * (encode_positions(places) @ page.codes.T)[:, None]
         queries = (self.lead + self.time).flatten(0, 1)  # (Q, dim)
         q = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(0, 1)  # (heads, Q, 32)
         k, v = (
             self.key_value(page.tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         )  # (B, heads, N, 32)
         attention = (q @ k.mT / self.HEAD_DIM**0.5 + by_place).softmax(dim=-1)  # (B, heads, Q, N)
-        shift = (attention - by_place.softmax(dim=-1)).mean(dim=1) @ page.positions.to(attention.dtype)
-        context = (attention @ v).transpose(1, 2).flatten(2)  # (B, Q, dim)
-        return context + queries, start + shift.float()
+        return (attention @ v).transpose(1, 2).flatten(2) + queries
 
     def _share(self, context: Tensor, patches: Tensor, shown: Tensor) -> Tensor:
         """Leads of one moment help each other: what is shown is refined, and what is hidden is made of it.
@@ -113,12 +136,14 @@ class LeadDecoder(nn.Module):
         seen = shown * (patches + refine @ patches)  # (B, 20, 12, 50)
         return (seen + (1 - shown) * (fill @ seen)).transpose(1, 2)
 
-    def _read(self, dark: Tensor, places: Tensor) -> Tensor:
-        """The window of the ink around each place. Shape: (B, Q, rows * columns)."""
-        if dark.shape[-2] > INK_ROWS or dark.shape[-1] > INK_COLUMNS:
-            dark = F.interpolate(dark, size=(INK_ROWS, INK_COLUMNS), mode="area")
+    def _read(self, dark: Tensor, places: Tensor, lie: Tensor) -> Tensor:
+        """The window of the ink around each place, turned and scaled as the page lies.
+
+        Shape: (B, 1, H, W), (B, Q, 2), (B, 2, 2); returns (B, Q, rows * columns).
+        """
         y = torch.linspace(-WINDOW_HEIGHT / 2, WINDOW_HEIGHT / 2, WINDOW_ROWS, device=dark.device)
         x = torch.linspace(-WINDOW_WIDTH / 2, WINDOW_WIDTH / 2, WINDOW_COLUMNS, device=dark.device)
         window = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)  # (points, 2)
-        points = 2 * (places[:, :, None] + window) - 1  # grid_sample counts from -1 to 1
+        window = (window[:, :, None] * lie[:, None]).sum(dim=2)  # (B, points, 2), in full precision under autocast
+        points = 2 * (places[:, :, None] + window[:, None]) - 1  # grid_sample counts from -1 to 1
         return F.grid_sample(dark, points, align_corners=False)[:, 0]

@@ -142,6 +142,21 @@ def visibility_loss(logits: Tensor, visible: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), share)
 
 
+def placement_loss(logits: Tensor, places: Tensor, target: Tensor, scale: float = 0.01) -> Tensor:
+    """How unlikely the true places of the leads are under a mixture of layouts, a Laplace distribution about each.
+
+    Negative logarithm of the sum, over the layouts, of their probability times exp(-d / scale), where d is the mean
+    absolute distance along an axis (Bishop 1994, mixture density networks). What has no place (NaN) takes no part.
+
+    Shape: logits (B, L); places (B, L, 12, P, 2); target (B, 12, P, 2), all places as shares of the image; returns a
+    scalar in nats.
+    """
+    known = target.isfinite()
+    distance = ((places - target.nan_to_num()[:, None]).abs() * known[:, None]).flatten(2).sum(dim=2)  # (B, L)
+    distance = distance / known.flatten(1).sum(dim=1).clamp(min=1)[:, None]
+    return -(logits.float().log_softmax(dim=1) - distance / scale).logsumexp(dim=1).mean()
+
+
 def _unit(x: Tensor) -> Tensor:
     """Rows of length one, in single precision at least."""
     return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=-1)

@@ -15,6 +15,7 @@ from ecgscan_lite.losses import (
     GramContrastiveLoss,
     InfoNCELoss,
     SigmoidLoss,
+    placement_loss,
     reconstruction_loss,
     soft_lead_loss,
     visibility_loss,
@@ -23,7 +24,7 @@ from ecgscan_lite.model import ECGScan
 from ecgscan_lite.processes import Processes
 from ecgscan_lite.settings import LossSettings
 
-READ_TERMS = ("reconstruction", "visibility", "soft_lead")
+READ_TERMS = ("reconstruction", "visibility", "placement", "soft_lead")
 
 
 class Batch(NamedTuple):
@@ -37,6 +38,8 @@ class Batch(NamedTuple):
             are not read. Shape: (B, K, E).
         text_ids: equal for equal texts, -1 for a record without a text. Shape: (B, K).
         report_ids: all texts of each record, filled up with -1. Shape: (B, M).
+        places: where each 0.5 s of each lead is on its page, as shares of width and height; NaN where it is not.
+            None without pages. Shape: (B, 12, 20, 2).
         second_pages: other pages of the same records, where two are compared. Shape: as `pages`.
         labels: classes of the records, where they are learned from. Shape: (B, C) bool.
     """
@@ -47,6 +50,7 @@ class Batch(NamedTuple):
     texts: Tensor
     text_ids: Tensor
     report_ids: Tensor
+    places: Tensor | None = None
     second_pages: Tensor | None = None
     labels: Tensor | None = None
 
@@ -160,6 +164,7 @@ class Objective(nn.Module):
         terms = (
             reconstruction_loss(reading.leads, target, visible) * (_known(batch, read) / samples.clamp(min=1)),
             visibility_loss(reading.shown, visible) * (read / records),
+            placement_loss(reading.layout, reading.places, batch.places[:read]) * (read / records),
             soft_lead_loss(reading.leads) * (read / records),
         )
         return Encodings(image, signal, terms)

@@ -25,6 +25,7 @@ from ecgscan_lite.memory import keep_freed_memory
 from ecgscan_lite.model import WEIGHTS_FILE, ECGScan, load
 from ecgscan_lite.objective import Batch
 from ecgscan_lite.processes import Processes, join_processes
+from ecgscan_lite.rendering import LAYOUTS
 from ecgscan_lite.run_log import RunLog
 from ecgscan_lite.settings import Settings, SettingsError
 from ecgscan_lite.supervision import Supervised
@@ -205,7 +206,11 @@ def _initial_model(settings: Settings, text_dim: int) -> ECGScan:
         except RuntimeError:
             raise SettingsError(f"run.initial_weights: {settings.run.initial_weights} holds other towers") from None
     else:
-        model.decoder.place_queries(places_of_leads(settings.page.layouts[0], page_size))
+        layouts = settings.page.layouts
+        model.decoder.place_queries(
+            torch.stack([places_of_leads(layout, page_size) for layout in LAYOUTS]),
+            torch.tensor([layouts.count(layout) / len(layouts) for layout in LAYOUTS]),
+        )
     if settings.towers.signal_weights:
         source = load(settings.towers.signal_weights, device="cpu")
         try:

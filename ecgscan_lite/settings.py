@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, get_type_hints
 
 from ecgscan_lite.settings_tables import SettingsError, as_toml, build, refuse_unknown
 
-LOSS_TERMS = ("pairwise", "gram", "reconstruction", "visibility", "soft_lead")
+LOSS_TERMS = ("pairwise", "gram", "reconstruction", "visibility", "placement", "soft_lead")
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class PageSettings:
     """The pages that the image tower sees, drawn afresh at every step.
 
     Attributes:
-        layouts: names of page layouts; each step draws one of them.
+        layouts: names of page layouts; each page has one of them, those that are named twice twice as often.
         height, width: px.
-        ageing: names of ageing presets, with a severity ("photo:2") or without, or "none"; each step draws one of them.
+        ageing: names of ageing presets, with a severity ("photo:2") or without, or "none"; each page has one of them.
     """
 
     layouts: tuple[str, ...] = ("3x4+1",)
@@ -99,6 +99,7 @@ class LossSettings:
         pairwise_kind: "infonce" or "sigmoid".
         reconstruction: weight of the reconstruction of what the page shows.
         visibility: weight of the judgement whether the page shows a lead.
+        placement: weight of the judgement where on the page each lead is.
         soft_lead: weight of the soft-lead constraint, per mV of mean absolute residual.
         reconstruction_share: share of a step's records whose leads are reconstructed; a page has thousands of samples
             to learn from, so that a part of the records serves, and costs less.
@@ -111,6 +112,7 @@ class LossSettings:
     pairwise_kind: Literal["infonce", "sigmoid"] = "infonce"
     reconstruction: float = 3.0
     visibility: float = 0.03
+    placement: float = 0.1
     soft_lead: float = 0.3
     reconstruction_share: float = 1.0
     temperature: float = 0.07

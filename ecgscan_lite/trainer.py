@@ -214,5 +214,5 @@ def _objective(settings: Settings, model: ECGScan, processes: Processes) -> Obje
 
 
 def _is_decayed(name: str, parameter: Tensor) -> bool:
-    """Matrices and kernels, but not the decoder's queries and places."""
-    return parameter.ndim >= 2 and not name.endswith(("decoder.lead", "decoder.time", "decoder.places", ".position"))
+    """Matrices and kernels, but not the decoder's queries."""
+    return parameter.ndim >= 2 and not name.endswith(("decoder.lead", "decoder.time", ".position"))

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from ecgscan_lite.decoder import LeadDecoder
+from ecgscan_lite.decoder import LeadDecoder, fitted_ink
 from ecgscan_lite.encoders import ImageEncoder, SignalResNet, SignalViT, TextEncoder, text
 from ecgscan_lite.encoders.image import PageEncoding, encode_positions, grid_positions, ink
+from ecgscan_lite.page_finder import PageFinder, move, move_at_centre
+from ecgscan_lite.rendering import LAYOUTS
 
 
 @pytest.mark.parametrize(
@@ -117,9 +120,9 @@ def test_the_decoder_reads_where_its_queries_are() -> None:
     """What a query gives depends on the page near its place and not on what is far away."""
     torch.manual_seed(0)
     decoder = LeadDecoder(32)
-    places = torch.full((12, 20, 2), 0.8)
-    places[0] = 0.2
-    decoder.place_queries(places)
+    places = torch.full((len(LAYOUTS), 12, 20, 2), 0.8)
+    places[:, 0] = 0.2
+    decoder.place_queries(places, torch.ones(len(LAYOUTS)))
     page = torch.randint(256, (1, 1, 64, 112), dtype=torch.uint8).expand(1, 3, 64, 112)
     changed = page.clone()
     changed[..., :22, :36] = page[..., :22, :36].flip(-1)  # neither the mean of the page changes nor its deviation
@@ -135,23 +138,65 @@ def test_the_same_ink_elsewhere_is_read_the_same() -> None:
     torch.manual_seed(0)
     decoder = LeadDecoder(32)
     page = torch.randn(1, 1, 64, 112)
-    places = torch.full((12, 20, 2), 0.5)
-    decoder.place_queries(places)
-    start = decoder._read(page, decoder.places.flatten(0, 1)[None])
-    moved = decoder._read(page.roll(28, dims=-1), decoder.places.flatten(0, 1)[None] + torch.tensor([0.25, 0.0]))
+    places, upright = torch.full((1, 240, 2), 0.5), torch.eye(2)[None]
+    start = decoder._read(page, places, upright)
+    moved = decoder._read(page.roll(28, dims=-1), places + torch.tensor([0.25, 0.0]), upright)
     torch.testing.assert_close(moved, start, atol=1e-4, rtol=1e-4)
 
 
 def test_no_thin_line_of_a_large_page_is_missed() -> None:
     """Lines of one pixel, wherever they are, add to the window as much as their share of the page."""
     decoder = LeadDecoder(32)
-    places = torch.full((1, 1, 2), 0.5)
+    places, upright = torch.full((1, 1, 2), 0.5), torch.eye(2)[None]
     sums = []
     for row in range(640, 645):
-        page = torch.zeros(1, 1, 1280, 1920)
-        page[..., row, :] = 1.0
-        sums.append(decoder._read(page, places).sum())
+        page = torch.full((1, 3, 1280, 1920), 255, dtype=torch.uint8)
+        page[..., row, :] = 0
+        sums.append((decoder._read(fitted_ink(page), places, upright) - fitted_ink(page).min()).sum())
     assert min(sums) > 0 and max(sums) / min(sums) < 1.2
+
+
+def test_a_page_is_read_as_it_lies() -> None:
+    """A page that its finder knows to be turned, smaller and aside is read as if it filled the image."""
+    torch.manual_seed(0)
+    decoder = LeadDecoder(32).eval()
+    decoder.place_queries(torch.rand(len(LAYOUTS), 12, 20, 2) * 0.5 + 0.25, torch.ones(len(LAYOUTS)))
+    flat = F.interpolate(torch.rand(1, 1, 12, 18), size=(128, 192), mode="bicubic")
+    corners = torch.tensor([[[0.12, 0.1], [-0.06, 0.14], [0.1, -0.06], [-0.08, -0.02]]])
+    # Each pixel of the image shows the place of the page that lies there: the moves are inverted step by step.
+    on_page = image = grid_positions(128, 192)[None]
+    for _ in range(30):
+        on_page = on_page + image - move(on_page, corners)
+    lying = F.grid_sample(flat, 2 * on_page.unflatten(1, (128, 192)) - 1, align_corners=False)
+    places = torch.tensor([[[0.5, 0.5], [0.45, 0.55]]])
+    window = decoder._read(flat, places, torch.eye(2)[None])
+    as_it_lies = decoder._read(lying, move(places, corners), move_at_centre(corners))
+    assert (window - as_it_lies).abs().mean() < 0.1 * (window - window.mean()).abs().mean()
+    assert (window - decoder._read(lying, places, torch.eye(2)[None])).abs().mean() > 0.3 * window.std()
+
+
+def test_a_finder_learns_how_pages_lie() -> None:
+    """Squares that were moved, turned and stretched: what is left of their moves after some steps is a tenth."""
+    torch.manual_seed(0)
+    finder = PageFinder(2)
+    optimiser = torch.optim.AdamW(finder.parameters(), 2e-3)
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        corners = 0.1 * (2 * torch.rand(16, 4, 2, generator=rng) - 1)
+        tall = torch.rand(16, generator=rng) < 0.5
+        place = image = grid_positions(64, 96).expand(16, -1, -1)
+        for _ in range(6):
+            place = place + image - move(place, corners)
+        half = torch.where(tall[:, None], torch.tensor([0.3, 0.4]), torch.tensor([0.4, 0.2]))
+        inside = ((place - 0.5).abs() < half[:, None]).all(dim=2).float().unflatten(1, (64, 96))[:, None]
+        found, layout = finder(2 * inside - 1)
+        points = torch.tensor([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.9]])
+        error = (move(points, found) - move(points, corners)).abs().mean()
+        loss = 10 * error + F.cross_entropy(layout, tall.long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert error < 0.015 and (layout.argmax(dim=1) == tall).all()
 
 
 def test_what_a_page_hides_is_made_of_what_it_shows() -> None:

@@ -147,6 +147,27 @@ def test_visibility_is_judged_part_by_part() -> None:
     torch.testing.assert_close(gradient, (p - share) / p.numel())
 
 
+def test_placement_is_judged_by_the_mixture_of_layouts() -> None:
+    """As a loop has it that leaves out what has no place; the layout whose places are right gains, the other loses."""
+    logits = torch.randn(3, 2, requires_grad=True)
+    places, target = torch.rand(3, 2, 12, 4, 2), torch.rand(3, 12, 4, 2)
+    target[:, 2, 1:] = torch.nan
+    places[:, 1] = target.nan_to_num() + 0.004
+    target[2] = torch.nan
+    expected = []
+    for page in range(3):
+        known = target[page].isfinite()
+        likelihood = 0.0
+        for layout in range(2):
+            distance = (places[page, layout][known] - target[page][known]).abs().mean() if known.any() else 0.0
+            likelihood += logits[page].softmax(dim=0)[layout] * math.exp(-distance / 0.01)
+        expected.append(-likelihood.log())
+    loss = losses.placement_loss(logits, places, target)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient[:2, 1] < 0).all() and (gradient[:2, 0] > 0).all() and gradient[2].abs().max() < 1e-6
+
+
 def test_leads_that_obey_the_identities_leave_nothing() -> None:
     limb = torch.from_numpy(LIMB_FROM_I_II) @ torch.randn(2, 50, dtype=torch.float64)
     x = torch.cat([limb, torch.randn(6, 50, dtype=torch.float64)])

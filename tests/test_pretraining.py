@@ -23,7 +23,7 @@ from ecgscan_lite.corpus import Corpus, CorpusError, prepare
 from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.encoders import TextEncoder
 from ecgscan_lite.model import ECGScan, load
-from ecgscan_lite.objective import Batch, Objective
+from ecgscan_lite.objective import READ_TERMS, Batch, Objective
 from ecgscan_lite.pretraining import RunError, pretrain
 from ecgscan_lite.records import ECGRecord
 from ecgscan_lite.reports import split_report
@@ -155,7 +155,10 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(corpus: Corpus, tmp
 
 
 def _rows(run: Path) -> int:
-    return (run / "log.csv").read_text().count("\n") if (run / "log.csv").exists() else 0
+    try:
+        return (run / "log.csv").read_text().count("\n")
+    except FileNotFoundError:  # not there yet, or just cut back to its checkpoint
+        return 0
 
 
 def _wait_for(happened: Callable[[], bool], process: multiprocessing.Process) -> None:
@@ -193,13 +196,23 @@ def test_a_step_is_drawn_from_the_seed_and_its_number_alone(corpus: Corpus, tmp_
     assert len(seen.unique()) == len(rows), "an epoch takes every record once"
 
 
-def test_each_step_draws_one_of_the_ageings(corpus: Corpus, tmp_path: Path) -> None:
-    settings = _settings(tmp_path / "run", page__ageing=["none", "photo:2"])
+def test_each_page_has_a_layout_and_an_ageing_of_its_own(corpus: Corpus, tmp_path: Path) -> None:
+    """Drawn with others, each page, what it shows and where, is that of one of the layouts and ageings drawn alone."""
+    layouts, ageings = ["3x4+1", "12x1"], ["none", "photo:2"]
+    settings = _settings(tmp_path / "run", page__layouts=layouts, page__ageing=ageings)
     rows = corpus.rows("train")
     texts = embed_texts(settings, corpus, rows, tmp_path / "texts.safetensors")
-    clean = settings.replace(page__ageing="none")
-    pages = [[draw_batch(s, corpus, rows, texts, step, CPU).pages for s in (settings, clean)] for step in range(8)]
-    assert 0 < sum(torch.equal(drawn, as_new) for drawn, as_new in pages) < 8
+    mixed = draw_batch(settings, corpus, rows, texts, 1, CPU)
+    kinds = torch.zeros(2, 2, dtype=torch.int)
+    for row, layout in enumerate(layouts):
+        for column, ageing in enumerate(ageings):
+            like = settings.replace(page__layouts=2 * [layout], page__ageing=2 * [ageing])  # draws as many numbers
+            alike = draw_batch(like, corpus, rows, texts, 1, CPU)
+            same = (mixed.pages == alike.pages).flatten(1).all(dim=1)
+            kinds[row, column] = same.sum()
+            assert torch.equal(mixed.visible[same], alike.visible[same])
+            torch.testing.assert_close(mixed.places[same], alike.places[same], equal_nan=True)
+    assert kinds.sum() == len(mixed.pages) and (kinds > 0).sum() >= 3
 
 
 def test_a_run_learns_from_several_corpora_and_lists_whose_records(corpus: Corpus, tmp_path: Path) -> None:
@@ -276,6 +289,7 @@ def test_a_record_without_a_report_takes_no_part_in_the_text_terms() -> None:
         visible=torch.ones(6, 12, 1000, dtype=torch.bool), texts=torch.randn(6, 2, 384),
         text_ids=torch.tensor([[0, 3], [1, 1], [-1, -1], [2, 0], [1, 1], [-1, -1]]),
         report_ids=torch.tensor([[0, 3], [1, -1], [-1, -1], [2, 0], [1, -1], [-1, -1]]),
+        places=torch.rand(6, 12, 20, 2),
     )  # fmt: skip
     changed = batch._replace(texts=torch.where((batch.text_ids < 0)[..., None], 1e3, batch.texts))
     objective = Objective(settings.loss)
@@ -305,13 +319,13 @@ def _four_records() -> Batch:
     return Batch(
         torch.randint(0, 256, (4, 3, 64, 112), dtype=torch.uint8), torch.randn(4, 12, 1000),
         torch.ones(4, 12, 1000, dtype=torch.bool), torch.randn(4, 1, 384),
-        torch.arange(4)[:, None], torch.arange(4)[:, None],
+        torch.arange(4)[:, None], torch.arange(4)[:, None], torch.rand(4, 12, 20, 2),
     )  # fmt: skip
 
 
 def test_a_term_of_weight_zero_changes_nothing() -> None:
     torch.manual_seed(0)
-    left_out = dict.fromkeys(("loss__gram", "loss__pairwise", "loss__visibility", "loss__soft_lead"), 0.0)
+    left_out = {f"loss__{term}": 0.0 for term in LOSS_TERMS if term != "reconstruction"}
     settings = _settings(Path("unused")).replace(**left_out)
     model = ECGScan(settings.towers, (64, 112)).eval()
     batch = _four_records()
@@ -331,7 +345,7 @@ def test_a_part_of_the_batch_is_reconstructed() -> None:
     batch = _four_records()
     half, whole = Objective(settings.loss), Objective(settings.replace(loss__reconstruction_share=1.0).loss)
     half(model, batch), whole(model, batch.part(slice(2)))
-    for name in ("reconstruction", "visibility", "soft_lead"):
+    for name in READ_TERMS:
         torch.testing.assert_close(half.terms[name], whole.terms[name])
 
 

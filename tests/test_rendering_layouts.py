@@ -134,6 +134,38 @@ def test_traces_lie_on_ink_and_in_their_boxes(name: str, ageing: str | None) -> 
         assert any((low >= box[:2]).all() and (high <= box[2:]).all() for box in boxes[trace.lead])
 
 
+@pytest.mark.parametrize("ageing", [None, "photo:3"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_zero_lines_are_those_of_the_longest_trace(name: str, ageing: str | None) -> None:
+    """Half a second has its middle between the middle samples of its trace, and no place where nothing is drawn."""
+    fs, size = 500, (300, 420)
+    signal = 0.2 * heartbeats(fs, seed=3)
+    signal[0, 4, :600] = np.nan
+    page = render(signal, fs, LAYOUTS[name], size, ageing, [3])
+    lines = page.zero_lines(0.5)[0].numpy()
+    assert lines.shape == (12, 20, 2)
+    seen = np.zeros((12, 20), bool)
+    longest = {}
+    for trace in page.traces[0]:
+        longest[trace.lead] = max(longest.get(trace.lead, trace), trace, key=lambda trace: len(trace.xy))
+    for lead, trace in ((LEADS.index(lead), trace) for lead, trace in longest.items()):
+        first = round(trace.start * fs)
+        for part in range(20):
+            middle = part * 250 + 124 - first
+            if 0 <= middle < len(trace.zero) - 1:
+                np.testing.assert_allclose(lines[lead, part], trace.zero[middle : middle + 2].mean(axis=0), atol=0.02)
+                seen[lead, part] = True
+    assert seen.sum() > 50
+    drawn = page.visible[0].unflatten(1, (20, 250)).any(dim=2).numpy()
+    assert (np.isfinite(lines[..., 0]) | ~drawn | (ageing is not None)).all()
+    if "3x4" in name and "+" not in name:
+        assert np.isfinite(lines[..., 0]).sum() <= 60
+    cut = page.crop(0, 0, 150, 420).zero_lines(0.5)[0].numpy()
+    within = lines[..., 1] <= 150
+    np.testing.assert_array_equal(np.isfinite(cut[..., 0]), within)
+    np.testing.assert_allclose(cut[within], lines[within], atol=1e-3)
+
+
 def test_an_inverted_lead_is_drawn_upside_down_and_the_chest_at_its_gain() -> None:
     layout, flat = replace(LAYOUTS["12x1-cabrera"], chest_gain=5.0), np.zeros((12, 1000))
     page = render(flat, 100, layout, (1700, 2200))

@@ -59,12 +59,21 @@ class Geometry:
 
     def inside(self, x: Tensor, y: Tensor) -> Tensor:
         """Which points of the flat page lie within the image. Shapes: (n,), (B, n) -> bool (B, n)."""
+        u, v, w = self._project(x, y)
+        height, width = self.image
+        return (w > 0) & (u >= 0) & (u <= width * w) & (v >= 0) & (v <= height * w)
+
+    def place(self, x: Tensor, y: Tensor) -> Tensor:
+        """Where points of the flat page lie in the images, NaN outside. Shapes: (n,), (B, n) or (n,) -> (B, n, 2)."""
+        u, v, w = self._project(x, y)
+        return torch.where(self.inside(x, y)[..., None], torch.stack((u, v), dim=-1) / w[..., None], torch.nan)
+
+    def _project(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """Homogeneous coordinates in the images. Shapes: (n,), (B, n) or (n,) -> (B, n) each."""
         m = torch.from_numpy(self.forward).to(device=x.device, dtype=torch.float32)[..., None]
         if self.bend is not None:
             y = y + self._rises(slice(None), x.view(1, -1))
-        u, v, w = (m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(3))
-        height, width = self.image
-        return (w > 0) & (u >= 0) & (u <= width * w) & (v >= 0) & (v <= height * w)
+        return tuple(m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(3))
 
     def sampling_grid(self, pages: slice, margin: int, device: torch.device) -> Tensor:
         """For each pixel's centre the place (x, y) on the flat page that it shows, [-1, 1] from edge to edge.

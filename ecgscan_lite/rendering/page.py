@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -110,6 +111,27 @@ class Page:
             return within
         x = torch.arange(span.first, span.last + 1, device=y.device) * span.step + span.x0
         return within & self.geometry.inside(x, y)
+
+    def zero_lines(self, seconds: float) -> Tensor:
+        """Where the middle of the zero line of each `seconds` of each lead lies in the image, pixels (x, y).
+
+        Where a lead is drawn on two strips the longer one counts. NaN marks what is not on the page, or not in the
+        image; missing samples have their place too. Shape: float32 (B, 12, ceil(T / fs / seconds), 2).
+        """
+        step = seconds * self.fs
+        parts = math.ceil(self.signal.shape[-1] / step)
+        rows, points = [], []
+        for span in sorted(self.plan.spans, key=lambda span: span.last - span.first):
+            for part in range(int(span.first // step), int(span.last // step) + 1):
+                rows.append(span.lead * parts + part)
+                points.append((span.x0 + ((part + 0.5) * step - 0.5) * span.step, span.zero))
+        last = dict(zip(rows, points, strict=True))
+        x, y = torch.tensor(list(last.values()), dtype=torch.float32, device=self.signal.device).T
+        frame = self.plan.frame
+        geometry = self.geometry or Geometry.flat(len(self), (frame.height, frame.width))
+        lines = self.signal.new_full((len(self), 12 * parts, 2), torch.nan)
+        lines[:, list(last)] = geometry.place(x, y)
+        return lines.unflatten(1, (12, parts))
 
     @cached_property
     def traces(self) -> list[list[Trace]]:
