@@ -86,6 +86,8 @@ def fit(image: Tensor, height: int, width: int) -> Tensor:
     if tuple(image.shape[1:]) != size:
         resized = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True, align_corners=False)
         image = resized[0].round().clamp(0, 255).to(torch.uint8)
+    if size == (height, width):
+        return image
     bottom, right = height - size[0], width - size[1]
     return F.pad(image, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2), value=255)
 

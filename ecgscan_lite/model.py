@@ -97,7 +97,7 @@ class ECGScan(nn.Module):
 
         Shape: uint8 RGB (B, 3, H, W); returns features (B, F) and unit rows (B, D).
         """
-        features = self.image_encoder(pages).features
+        features = self.image_encoder.features(pages)
         return features, F.normalize(self.image_head(features), dim=-1)
 
     def embed_signals(
