@@ -80,7 +80,8 @@ class Objective(nn.Module):
     terms that involve text, a text is no negative of a record that has it too; image and signal of two records differ
     whatever their texts. With several texts to a record, those terms are means over them.
 
-    A term of weight 0 is not computed. Each term's value of the last step is in `terms`. Where several processes have
+    A term of weight 0 is not computed. Each term's value of the last step is in `terms`. The weight of the constraint
+    follows `progress`, the share of the training that is done, which the trainer sets. Where several processes have
     some of a batch each, all these values are this process's shares: they add up to what one process would have, and
     so do their gradients.
 
@@ -106,6 +107,7 @@ class Objective(nn.Module):
         self.pairs = nn.ModuleDict(
             {pair: _pairwise_loss(weights) for pair in ("image_signal", "image_text", "signal_text")}
         )
+        self.progress = 1.0
         self.terms: dict[str, Tensor] = {}
 
     def forward(self, model: ECGScan, batch: Batch) -> Tensor:
@@ -115,7 +117,12 @@ class Objective(nn.Module):
         terms = self._alignment(model, encoded, batch, has_text)
         terms |= dict(zip(READ_TERMS, encoded.read, strict=False))
         self.terms = {name: value.detach() for name, value in terms.items()}
-        return sum((getattr(self.weights, name) * x for name, x in terms.items()), batch.texts.new_zeros(()))
+        return sum((self.weight(name) * x for name, x in terms.items()), batch.texts.new_zeros(()))
+
+    def weight(self, term: str) -> float:
+        """What a term counts at this point of the training."""
+        weight, rise = getattr(self.weights, term), self.weights.soft_lead_warm_up
+        return weight * min(1.0, self.progress / rise) if term == "soft_lead" and rise else weight
 
     def temperatures(self) -> dict[str, float]:
         """The learned temperature of each contrastive loss."""

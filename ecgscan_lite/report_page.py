@@ -162,11 +162,12 @@ def _shift(section: Sequence[Mapping[str, Any]]) -> str:
     measures = {
         "zero_shot": "zero-shot", "zero_shot_loss": "lost", "clean_to_worn": "probe, clean to these",
         "probe_loss": "lost", "worn_to_clean": "these to clean", "worn_to_worn": "these to these",
+        "correlation": "correlation of the leads read", "limb_residual_mv": "limb residual, mV",
     }  # fmt: skip
     rows = []
     for row in section:
         look = row["ageing"] if row["ageing"] == "none" else f"{row['ageing']}, severity {row['severity']}"
-        values = [(signed if key.endswith("_loss") else number)(row[key]) + _range(row, key) for key in measures]
+        values = [(signed if key.endswith("_loss") else number)(row.get(key)) + _range(row, key) for key in measures]
         rows.append([f"{row['layout']}, {look}", *values])
     caption = (
         f"Macro AUROC on pages of {section[0]['n']} test records, with 95 % intervals over patients; clean pages are "

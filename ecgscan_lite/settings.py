@@ -101,6 +101,8 @@ class LossSettings:
         visibility: weight of the judgement whether the page shows a lead.
         placement: weight of the judgement where on the page each lead is.
         soft_lead: weight of the soft-lead constraint, per mV of mean absolute residual.
+        soft_lead_warm_up: share of the steps over which that weight rises from 0, in proportion. Leads that can't be
+            read yet obey the constraint best when they are flat, and with all its weight at once they can stay so.
         reconstruction_share: share of a step's records whose leads are reconstructed; a page has thousands of samples
             to learn from, so that a part of the records serves, and costs less.
         temperature: at the start; it is learned.
@@ -114,6 +116,7 @@ class LossSettings:
     visibility: float = 0.03
     placement: float = 0.1
     soft_lead: float = 0.3
+    soft_lead_warm_up: float = 0.5
     reconstruction_share: float = 1.0
     temperature: float = 0.07
     label_smoothing: float = 0.1
@@ -257,7 +260,10 @@ def _check_ranges(settings: Settings) -> None:
         "optimiser.weight_decay": settings.optimiser.weight_decay,
         **{f"loss.{n}": getattr(settings.loss, n) for n in LOSS_TERMS},
     }  # fmt: skip
-    share = {"optimiser.warm_up": settings.optimiser.warm_up, "loss.label_smoothing": settings.loss.label_smoothing}
+    share = {
+        "optimiser.warm_up": settings.optimiser.warm_up, "loss.label_smoothing": settings.loss.label_smoothing,
+        "loss.soft_lead_warm_up": settings.loss.soft_lead_warm_up,
+    }  # fmt: skip
     for name, value in positive.items():
         _require(value > 0, name, value, "above 0")
     for name, value in not_negative.items():

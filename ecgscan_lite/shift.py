@@ -21,7 +21,7 @@ from ecgscan_lite.rendering.ageing import find_ageing
 from ecgscan_lite.rendering.layout import LAYOUTS as KNOWN_LAYOUTS
 from ecgscan_lite.rendering.names import by_name
 from ecgscan_lite.settings import PageSettings
-from ecgscan_lite.views import see_pages
+from ecgscan_lite.views import reconstruct_pages, see_pages
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Pages:
 
 
 def measure_shift(model: ECGScan, corpus: Corpus, plan: Plan, pages: Pages, folder: Path) -> pd.DataFrame:
-    """Zero-shot and linear probe of a model on every kind of page, as `evaluation.shift_grid` has them.
+    """Zero-shot and linear probe of a model on every kind of page, as `evaluation.shift_grid` has them, and how well it
+    reads their leads: the correlation of what the pages show, and the residual of the limb identities.
 
     Args:
         folder: keeps each cell when it is done, so that an interrupted grid continues.
@@ -69,9 +70,12 @@ def measure_shift(model: ECGScan, corpus: Corpus, plan: Plan, pages: Pages, fold
     require_unseen(corpus, plan)
 
     def see(condition: evaluation.Condition) -> evaluation.Seen:
-        page = PageSettings(layouts=(condition.layout,), ageing=(condition.preset,))
-        view = see_pages({"model": model}, corpus, replace(plan.drawing, page=page))["model"]
-        return evaluation.Seen(view.features, view.embeddings @ prompts.T)
+        drawing = replace(plan.drawing, page=PageSettings(layouts=(condition.layout,), ageing=(condition.preset,)))
+        view = see_pages({"model": model}, corpus, drawing)["model"]
+        target, visible, leads = reconstruct_pages({"model": model}, corpus, splits["test"], drawing)
+        read = evaluation.reconstruction(leads["model"], target, visible).as_dict()
+        measures = {"correlation": read["visible"]["correlation"], "limb_residual_mv": read["limb_residual_mv"]}
+        return evaluation.Seen(view.features, view.embeddings @ prompts.T, measures)
 
     return evaluation.shift_grid(
         see,

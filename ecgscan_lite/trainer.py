@@ -79,6 +79,8 @@ class Trainer:
             group["lr"] = rate
         # stochastic depth and dropout; other processes have other records
         torch.manual_seed(self.settings.run.seed * 1_000_003 + self.step + (self.processes.number << 52))
+        if isinstance(self.objective, Objective):
+            self.objective.progress = (self.step + 1) / self.steps
         loss = self._compute_gradients(batch)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.optimiser.clip_norm)
         self.optimiser.step()

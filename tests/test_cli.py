@@ -290,6 +290,9 @@ def test_prepare_pretrain_evaluate_on_real_records(ecgscan: Callable, tmp_path: 
     assert clean["zero_shot"] == pytest.approx(results["image"]["zero_shot"]["macro_auroc"], abs=1e-6)
     for probe in ("clean_to_worn", "worn_to_clean", "worn_to_worn"):
         assert clean[probe] == pytest.approx(results["image"]["linear_probe"]["macro_auroc"], abs=1e-6)
+    read = results["reconstruction"]
+    assert clean["correlation"] == pytest.approx(read["correlation"], abs=1e-4)
+    assert clean["limb_residual_mv"] == pytest.approx(read["limb_residual_mv"], rel=1e-3)
     assert len(list((out / "shift").iterdir())) == len(pd.read_csv(out / "shift.csv")) == 2
     assert set(results["label_fractions"]["image"]) == {"0.01", "0.1", "1"}
     assert results["label_fractions"]["image"]["0.01"]["seeds"] == 3

@@ -44,7 +44,7 @@ def see(questions: Questions) -> Callable[[Condition], Seen]:
         noise = 0.7 + condition.severity / 4
         turn = np.linalg.qr(np.eye(6) + 0.05 * condition.severity * rng.standard_normal((6, 6)))[0]
         x = np.pad(questions.labels.to_numpy(dtype=float), ((0, 0), (0, 3))) + noise * rng.standard_normal((300, 6))
-        return Seen((x @ turn).astype(np.float32), x[:, [1, 0]])
+        return Seen((x @ turn).astype(np.float32), x[:, [1, 0]], {"noise": noise})
 
     return look
 
@@ -72,6 +72,7 @@ def test_every_cell_equals_its_parts(questions: Questions, see: Callable, tmp_pa
 
     for condition, row in zip(GRID, table.itertuples(), strict=True):
         worn = see(condition)
+        assert row.noise == 0.7 + condition.severity / 4
         assert row.clean_to_worn == pytest.approx(probe(clean, worn))
         assert row.worn_to_clean == pytest.approx(probe(worn, clean))
         assert row.worn_to_worn == pytest.approx(probe(worn, worn))

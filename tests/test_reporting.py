@@ -129,7 +129,15 @@ def test_page_shows_the_other_sections(tmp_path: Path, results: dict[str, Any], 
     measures = ("zero_shot", "clean_to_worn", "worn_to_clean", "worn_to_worn", "zero_shot_loss", "probe_loss")
     cell = {f"{name}{end}": 0.75 for name in measures for end in ("", "_low", "_high")}
     results["shift"] = [
-        {"layout": "3x4+1", "ageing": "none", "severity": 0, "n": 60, **cell},
+        {
+            "layout": "3x4+1",
+            "ageing": "none",
+            "severity": 0,
+            "n": 60,
+            **cell,
+            "correlation": 0.9,
+            "limb_residual_mv": 0.012,
+        },
         {"layout": "6x2", "ageing": HOSTILE, "severity": 3, "n": 60, **cell, "zero_shot_low": np.nan},
     ]
     results["shared_statements"] = {**results["image"]["zero_shot"], "source": HOSTILE}
@@ -139,6 +147,7 @@ def test_page_shows_the_other_sections(tmp_path: Path, results: dict[str, Any], 
     assert rows["100%"] == ["1200", "1", "0.800", "0.800"]
     assert rows["3x4+1, none"][:2] == ["0.750\n[0.750, 0.750]", "+0.750\n[+0.750, +0.750]"]
     assert rows[f"6x2, {HOSTILE}, severity 3"][0] == "0.750"
+    assert rows["3x4+1, none"][-2:] == ["0.900", "0.012"] and rows[f"6x2, {HOSTILE}, severity 3"][-1] == "–"
     assert "From data set to data set" in page.text and f"shared with {HOSTILE}" in page.text
     captions = page.text.count("bins of equally many records")
     assert captions == 1

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,10 +49,12 @@ class Seen(NamedTuple):
     Attributes:
         embeddings: for the probe. Shape: (N, D).
         scores: similarity to each statement's prompt. Shape: (N, S).
+        measures: further figures of the test records, by name, for columns of their own; the same ones everywhere.
     """
 
     embeddings: np.ndarray
     scores: np.ndarray
+    measures: Mapping[str, float] = MappingProxyType({})
 
 
 class Questions(NamedTuple):
@@ -120,7 +123,7 @@ def shift_grid(
 
     Returns:
         A row per condition: layout, ageing, severity, n; and macro AUROC of each measure with low and high; and
-        zero_shot_loss and probe_loss, clean minus worn, with low and high.
+        zero_shot_loss and probe_loss, clean minus worn, with low and high; and the measures of what was seen.
 
     Raises:
         ValueError: as `judge` and `fit_probe`; the grid is empty.
@@ -168,6 +171,7 @@ class _Look(NamedTuple):
     test: Split
     scores: np.ndarray
     probe: Probe
+    measures: Mapping[str, float]
 
 
 def _look(seen: Seen, questions: Questions, options: Mapping[str, Any]) -> _Look:
@@ -176,7 +180,7 @@ def _look(seen: Seen, questions: Questions, options: Mapping[str, Any]) -> _Look
         Split(seen.embeddings[rows], questions.labels.iloc[rows], patients[rows])
         for rows in (questions.splits[split] for split in ("train", "val", "test"))
     )
-    return _Look(test, seen.scores[questions.splits["test"]], fit_probe(train, val, **options))
+    return _Look(test, seen.scores[questions.splits["test"]], fit_probe(train, val, **options), seen.measures)
 
 
 def _compare(clean: _Look, worn: _Look, statements: pd.DataFrame, options: dict[str, Any]) -> dict[str, float]:
@@ -197,7 +201,7 @@ def _compare(clean: _Look, worn: _Look, statements: pd.DataFrame, options: dict[
         ("probe_loss", worn.test.labels, probe_scores),
     ):
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), _loss(labels, *scores, patients, options), strict=True))
-    return row
+    return row | dict(worn.measures)
 
 
 def _loss(
