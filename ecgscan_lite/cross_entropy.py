@@ -18,6 +18,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ecgscan_lite.precision import single_precision
+
 PLAIN = 2**20  # entries up to which the matrix is computed as a whole, which is faster there
 CHUNK = 2**21  # entries that are computed at once: some tens of megabytes with all that they need
 
@@ -50,7 +52,8 @@ def symmetric_cross_entropy(
         A scalar.
     """
     if first is None and len(rows) ** 2 <= PLAIN:
-        matrix = logits(rows, *others)
+        with single_precision(rows.device):
+            matrix = logits(rows, *others)
         left_out = _left_out(groups, slice(0, len(rows)), 0)
         left_out = torch.zeros_like(matrix, dtype=torch.bool) if left_out is None else left_out
         along_rows = _cross_entropy(matrix, left_out, label_smoothing)
@@ -95,7 +98,7 @@ class _InChunks(torch.autograd.Function):
         start = first or 0
         of_rows, own = [], []  # of each row: logarithm of the sum, mean; and the logit of its own column
         of_columns: Tensor | None = None  # of each column: logarithm of the sum, sum, number of entries
-        with torch.autocast(rows.device.type, enabled=False):
+        with single_precision(rows.device):
             for part in _chunks(len(rows), others[0]):
                 l, left_out = _masked(logits(rows[part], *others), groups, part, start)
                 own.append(l.diagonal(start + part.start))
@@ -124,7 +127,7 @@ class _InChunks(torch.autograd.Function):
         of_own = torch.zeros_like(rows)
         for part in _chunks(len(rows), others[0]):
             inputs = [x.detach().requires_grad_() for x in (rows[part], *others)]
-            with torch.enable_grad(), torch.autocast(rows.device.type, enabled=False):
+            with torch.enable_grad(), single_precision(rows.device):
                 matrix = ctx.logits(*inputs)
             l, left_out = _masked(matrix.detach(), ctx.groups, part, ctx.first)
             of_logits = (l - of_rows[0, part, None]).exp_().add_((l - of_columns[0]).exp_())

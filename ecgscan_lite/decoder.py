@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ecgscan_lite.encoders.image import PageEncoding, encode_positions, ink
 from ecgscan_lite.page_finder import PageFinder, move, move_at_centre
+from ecgscan_lite.precision import single_precision
 from ecgscan_lite.rendering import LAYOUTS
 
 RATE = 100  # Hz, of what is reconstructed
@@ -133,8 +134,9 @@ class LeadDecoder(nn.Module):
         takes, gives = (f(role).unflatten(-1, (2, -1)).movedim(-2, 0) for f in (self.takes, self.gives))
         refine, fill = (takes @ gives.mT).float() / self.HEAD_DIM**0.5  # (B, 20, 12, 12) each
         patches, shown = patches.unflatten(1, (12, PATCHES)).transpose(1, 2), shown.transpose(1, 2)
-        seen = shown * (patches + refine @ patches)  # (B, 20, 12, 50)
-        return (seen + (1 - shown) * (fill @ seen)).transpose(1, 2)
+        with single_precision(patches.device):
+            seen = shown * (patches + refine @ patches)  # (B, 20, 12, 50)
+            return (seen + (1 - shown) * (fill @ seen)).transpose(1, 2)
 
     def _read(self, dark: Tensor, places: Tensor, lie: Tensor) -> Tensor:
         """The window of the ink around each place, turned and scaled as the page lies.

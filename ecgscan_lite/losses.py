@@ -9,6 +9,8 @@ of shape (B, B), true at [k, j] where text j holds for record k too, as it does 
 Several processes can compute a loss together. Each gives its own n records as the first argument, those of all B as
 the others, the rows (n, B) of the mask that are its own, and `first`, the number of its first record among all. What
 it gets is its part: the parts add up to the loss of one process, and so do their gradients.
+
+Under autocast too, cosines, volumes and residuals are computed in single precision.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from ecgscan_lite.cross_entropy import left_out, symmetric_cross_entropy
 from ecgscan_lite.leads import LIMB_IDENTITIES
+from ecgscan_lite.precision import single_precision
 
 MIN_TEMPERATURE = 0.01
 
@@ -39,7 +42,8 @@ def gram_volume(image: Tensor, signal: Tensor, text: Tensor, eps: float = 1e-13)
     Returns:
         Shape: (K, B); entry [k, j] is the volume of image k with signal j and text j, in [sqrt(eps), sqrt(1 + eps)].
     """
-    return _volume(*_with_agreement(image, signal, text), eps)
+    with single_precision(image.device):
+        return _volume(*_with_agreement(image, signal, text), eps)
 
 
 class GramContrastiveLoss(nn.Module):
@@ -96,7 +100,8 @@ class SigmoidLoss(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor, groups: Tensor | None = None, first: int | None = None) -> Tensor:
         """Shape: a, b (B, D); groups (B,) or (B, B); returns a scalar."""
-        logits = _unit(a) @ _unit(b).T / _temperature(self.log_temperature) + self.bias
+        with single_precision(a.device):
+            logits = _unit(a) @ _unit(b).T / _temperature(self.log_temperature) + self.bias
         own = torch.arange(len(a), device=a.device)[:, None] + (first or 0)
         own_pair = torch.zeros_like(logits, dtype=torch.bool).scatter(1, own, True)
         loss = -F.logsigmoid(torch.where(own_pair, logits, -logits))
@@ -110,7 +115,8 @@ def lead_residuals(x: Tensor) -> Tensor:
     Shape: x (..., 12, T) in the order of `LEADS`; returns (..., 4, T) in the unit of x.
     """
     identities = torch.as_tensor(LIMB_IDENTITIES, dtype=x.dtype, device=x.device)
-    return identities @ x
+    with single_precision(x.device):
+        return identities @ x
 
 
 def soft_lead_loss(x: Tensor) -> Tensor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecgscan_lite.encoders.image import grid_positions
+from ecgscan_lite.precision import single_precision
 
 VIEWS = {"coarse": ((64, 96), (16, 32, 32)), "fine": ((128, 192), (16, 32, 32, 32))}  # rows and columns, channels
 LOOKS = ("coarse", "fine", "fine")
@@ -43,7 +42,7 @@ class PageFinder(nn.Module):
         logits of the layouts, (B, L).
         """
         corners = dark.new_zeros(len(dark), 4, 2)
-        with _single_precision(dark.device):
+        with single_precision(dark.device):
             for name in LOOKS:
                 view, _ = VIEWS[name]
                 points = 2 * move(grid_positions(*view, device=dark.device), corners).unflatten(1, view) - 1
@@ -73,13 +72,6 @@ def _terms(corners: Tensor) -> tuple[Tensor, ...]:
     upper_left, upper_right, lower_left, lower_right = corners.split(1, dim=1)
     right, down = upper_right - upper_left, lower_left - upper_left
     return upper_left, right, down, lower_right - lower_left - right
-
-
-def _single_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Without autocast, on devices that have it."""
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 def _network(view: tuple[int, int], channels: tuple[int, ...]) -> nn.Sequential:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ecgscan_lite.model import ECGScan
 from ecgscan_lite.objective import Batch, Objective
+from ecgscan_lite.precision import autocast_dtype
 from ecgscan_lite.processes import Processes
 from ecgscan_lite.settings import LOSS_TERMS, Settings
 from ecgscan_lite.simclr import TwoPages, require_two_views
@@ -189,18 +190,6 @@ def learning_rate(settings: Settings, step: int, steps: int) -> float:
         return peak * (step + 1) / (warm_up + 1)
     progress = (step - warm_up) / max(steps - warm_up, 1)
     return peak * (final + (1 - final) * 0.5 * (1 + float(np.cos(np.pi * progress))))
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """bf16 where it is asked for, or, for "auto", where the device has instructions for it."""
-    if precision == "auto":
-        supported: Callable[[], bool]
-        if device.type == "cuda":
-            supported = torch.cuda.is_bf16_supported
-        else:
-            supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        return torch.bfloat16 if supported() else torch.float32
-    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def _objective(settings: Settings, model: ECGScan, processes: Processes) -> Objective | TwoPages | Supervised:

@@ -147,6 +147,30 @@ def test_visibility_is_judged_part_by_part() -> None:
     torch.testing.assert_close(gradient, (p - share) / p.numel())
 
 
+def test_autocast_rounds_no_loss() -> None:
+    """Values and gradients under bf16 autocast are those without it, to single precision."""
+    torch.manual_seed(0)
+    image, signal, text = (x.requires_grad_() for x in _triples(32, 16, torch.float32))
+    leads = torch.randn(2, 12, 100, requires_grad=True)
+    objectives = {
+        "volume": lambda: losses.gram_volume(image, signal, text).mean(),
+        "gram": lambda: losses.GramContrastiveLoss()(image, signal, text),
+        "infonce": lambda: losses.InfoNCELoss()(image, signal),
+        "sigmoid": lambda: losses.SigmoidLoss()(image, signal),
+        "soft lead": lambda: losses.soft_lead_loss(leads),
+    }
+    for name, objective in objectives.items():
+        inputs = [leads] if name == "soft lead" else [image, signal]
+        found = []
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                loss = objective()
+            found.append([loss.detach(), *torch.autograd.grad(loss, inputs)])
+        for plain, under in zip(*found, strict=True):
+            assert under.dtype == torch.float32, name
+            torch.testing.assert_close(under, plain, rtol=1e-5, atol=1e-7, msg=name)
+
+
 def test_placement_is_judged_by_the_mixture_of_layouts() -> None:
     """As a loop has it that leaves out what has no place; the layout whose places are right gains, the other loses."""
     logits = torch.randn(3, 2, requires_grad=True)
