@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ class Drawing:
         progress: show progress bars; None shows them on a terminal.
     """
 
-    page: PageSettings
+    page: PageSettings = field(default_factory=PageSettings)
     seed: int = 0
     progress: bool | None = None
 

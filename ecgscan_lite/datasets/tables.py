@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from ecgscan_lite.records import ECGRecord, RecordError, read_record
 from ecgscan_lite.wfdb_files import one_line
 
 
-class TableDataset:
+class TableDataset(ABC):
     """A sequence of `ECGRecord` with a row of a table for each.
 
     Attributes:
@@ -64,13 +65,13 @@ class TableDataset:
     def __getitem__(self, index: int) -> ECGRecord:
         return self.read(self.table.iloc[range(len(self))[index]])
 
+    @abstractmethod
     def read(self, row: pd.Series) -> ECGRecord:
         """The record of a row.
 
         Raises:
             RecordError: it can't be read.
         """
-        raise NotImplementedError
 
 
 def read_table(path: Path, needed: Sequence[str], **options: Any) -> pd.DataFrame:
