@@ -14,7 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from ecgscan_lite.decoder import RATE, SAMPLES, LeadDecoder
@@ -208,7 +209,7 @@ class ECGScan(nn.Module):
         towers = dataclasses.asdict(self.towers) | {"image_pretrained": False, "signal_weights": ""}
         description = {"towers": towers, "page_size": list(self.page_size), "text_dim": self.text_dim, **notes}
         temporary = folder / f"{WEIGHTS_FILE}.{os.getpid()}.tmp"
-        save_file(weights, temporary)
+        temporary.write_bytes(to_bytes(weights))  # unlike `save_file`, with the permissions that new files have here
         (folder / f"{DESCRIPTION_FILE}.tmp").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         (folder / f"{DESCRIPTION_FILE}.tmp").replace(folder / DESCRIPTION_FILE)
         temporary.replace(folder / WEIGHTS_FILE)

@@ -85,6 +85,7 @@ def test_signals_are_brought_to_the_models_rate(model: ECGScan) -> None:
 @pytest.mark.parametrize("half", [False, True])
 def test_a_model_survives_its_files(model: ECGScan, pages: np.ndarray, tmp_path: Path, half: bool) -> None:
     model.save(tmp_path, half=half, figure=0.5)
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1, "weights can be read by whom the rest can"
     loaded = es.load(tmp_path, device="cpu")
     tolerance = 2e-2 if half else 0
     np.testing.assert_allclose(loaded.embed_images(pages), model.embed_images(pages), atol=tolerance)
