@@ -35,7 +35,7 @@ def test_the_script_measures_tiny_towers_and_its_record_gives_a_speed(
     [row] = record["steps"]
     assert row["ratio_to_bare"] == pytest.approx(row["ms"]["step"] / row["ms"]["bare"])
     assert row["records_per_second"] > 0 and 0 <= row["data_wait"] < 1
-    assert row["ms"]["step"] > row["ms"]["image tower"] > 0 and 0 < row["flop_utilisation"] < 1
+    assert min(row["ms"]["step"], row["ms"]["image tower"], row["flop_utilisation"]) > 0
     [speed] = measured_speeds(tmp_path / "record.json")
     assert speed.at(1) == pytest.approx(row["records_per_second"] * row["flops_per_record"])
 
