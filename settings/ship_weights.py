@@ -70,7 +70,7 @@ Embedding images of twelve-lead electrocardiograms for search, clustering and cl
 library; teaching. **Not for** the care of a patient, in any form. It is small, has seen {learned.get("ptbxl", 0):,}
 real records of one data set, and no real scan or photograph: all its pages were drawn by this library, three wide to
 two high. The tables below say what it loses on worn pages that were drawn likewise; what it loses on real ones is not
-known, and the leads that it reads off sheets of another shape are of no use (chapter 14 of the book measures it). A score
+known. The leads that it reads off sheets of another shape are of no use (chapter 14 of the book measures it). A score
 ranks images by a finding, and is no probability.
 
 ## Figures on real records: the small PTB-XL subset
