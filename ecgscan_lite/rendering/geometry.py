@@ -59,14 +59,18 @@ class Geometry:
 
     def inside(self, x: Tensor, y: Tensor) -> Tensor:
         """Which points of the flat page lie within the image. Shapes: (n,), (B, n) -> bool (B, n)."""
-        u, v, w = self._project(x, y)
-        height, width = self.image
-        return (w > 0) & (u >= 0) & (u <= width * w) & (v >= 0) & (v <= height * w)
+        return self._in_image(*self._project(x, y))
 
     def place(self, x: Tensor, y: Tensor) -> Tensor:
         """Where points of the flat page lie in the images, NaN outside. Shapes: (n,), (B, n) or (n,) -> (B, n, 2)."""
         u, v, w = self._project(x, y)
-        return torch.where(self.inside(x, y)[..., None], torch.stack((u, v), dim=-1) / w[..., None], torch.nan)
+        inside = self._in_image(u, v, w)[..., None]
+        return torch.where(inside, torch.stack((u, v), dim=-1) / w[..., None], torch.nan)
+
+    def _in_image(self, u: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """Which homogeneous coordinates lie within the image, and before the camera. Shape: (B, n) each."""
+        height, width = self.image
+        return (w > 0) & (u >= 0) & (u <= width * w) & (v >= 0) & (v <= height * w)
 
     def _project(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """Homogeneous coordinates in the images. Shapes: (n,), (B, n) or (n,) -> (B, n) each."""

@@ -76,10 +76,8 @@ class Page:
         image_height, image_width = self.image.shape[2:]
         if not (0 <= top < top + height <= image_height and 0 <= left < left + width <= image_width):
             raise ValueError(f"a crop of {height} x {width} at {top}, {left} leaves {image_height} x {image_width} px")
-        frame = self.plan.frame
-        geometry = self.geometry or Geometry.flat(len(self), (frame.height, frame.width))
         image = self.image[:, :, top : top + height, left : left + width]
-        return replace(self, image=image, geometry=geometry.cropped(top, left, height, width))
+        return replace(self, image=image, geometry=self._lie.cropped(top, left, height, width))
 
     @cached_property
     def ink_mask(self) -> Tensor:
@@ -127,11 +125,15 @@ class Page:
                 points.append((span.x0 + ((part + 0.5) * step - 0.5) * span.step, span.zero))
         last = dict(zip(rows, points, strict=True))
         x, y = torch.tensor(list(last.values()), dtype=torch.float32, device=self.signal.device).T
-        frame = self.plan.frame
-        geometry = self.geometry or Geometry.flat(len(self), (frame.height, frame.width))
         lines = self.signal.new_full((len(self), 12 * parts, 2), torch.nan)
-        lines[:, list(last)] = geometry.place(x, y)
+        lines[:, list(last)] = self._lie.place(x, y)
         return lines.unflatten(1, (12, parts))
+
+    @property
+    def _lie(self) -> Geometry:
+        """How the pages lie in their images, of those too that fill them."""
+        frame = self.plan.frame
+        return self.geometry or Geometry.flat(len(self), (frame.height, frame.width))
 
     @cached_property
     def traces(self) -> list[list[Trace]]:

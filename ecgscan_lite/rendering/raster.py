@@ -29,6 +29,7 @@ FULL = 128  # ink is counted in 1/128 of a pixel: times a difference of colours 
 _BITS = 7
 _FAR = 1.0e6  # further from the page than any trace is drawn, pixels or mV
 _FINEST = 64  # sub-columns of a pixel, at most
+_SMALL = 1 << 17  # pixels of a page whose plans may be many
 _BAND = 1 << 19  # pixels of a CPU's dense steps at a time
 
 
@@ -124,9 +125,13 @@ def _subcolumns(span: Span, radius: float, fineness: int, n_samples: int) -> tup
     return index + span.lead * (n_samples + 1), position - before, zero, gain, columns
 
 
-@lru_cache(maxsize=12)  # a full page's plan holds some 80 MB
 def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.device) -> Plan:
     """Prepare pages of one layout, size, sampling rate and length; kept, since training asks for the same again."""
+    small = frame.height * frame.width < _SMALL
+    return (_plan_small if small else _plan_large)(frame, style, fs, n_samples, device)
+
+
+def _plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.device) -> Plan:
     height, width, scale = frame.height, frame.width, frame.px_per_mm
     spans, radius = _spans(frame, fs, n_samples), style.pen / 2 * frame.px_per_mm
     step = frame.layout.speed * scale / fs
@@ -157,6 +162,10 @@ def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.de
         still=put(still, torch.int32), paper=put(paper * FULL + FULL / 2, torch.int16),
         contrast=put(ink_rgb - paper, torch.int16), grid=put(grid, torch.float32),
     )  # fmt: skip
+
+
+_plan_large = lru_cache(maxsize=12)(_plan)  # a full page's plan holds some 80 MB
+_plan_small = lru_cache(maxsize=96)(_plan)  # at most 10 MB: every layout on every sheet
 
 
 def _ordinates(signal: Tensor, plan: Plan) -> Tensor:
