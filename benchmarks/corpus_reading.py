@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import subprocess
-import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +25,6 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-import ecgscan_lite
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.leads import LEADS
 from ecgscan_lite.memory import keep_freed_memory
@@ -118,15 +114,11 @@ def main() -> None:
         table.add_row(row["data"], *map(str, cells))
     Console(width=110).print(table)
     if arguments.out:
-        versions = {"ecgscan_lite": ecgscan_lite.__version__, "wfdb": wfdb.__version__, "numpy": np.__version__}
         result = {
-            "command": " ".join(["python", "benchmarks/corpus_reading.py", *sys.argv[1:]]), "commit": commit(),
-            "seed": arguments.seed, "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "device": platform.machine(), "cores": 1, "threads": 1, "load_average": os.getloadavg()[0],
-            "page_cache": "warm for both readers", "batch": BATCH, "seconds": SECONDS,
-            "versions": {**versions, "python": platform.python_version()}, "rows": rows,
+            "commit": commit(), "seed": arguments.seed, "cores": 1, "threads": 1,
+            "page_cache": "warm for both readers", "batch": BATCH, "seconds": SECONDS, "rows": rows,
         }  # fmt: skip
-        keep(result, arguments.out)
+        keep(result, arguments.out, __file__, ("wfdb", "numpy"))
 
 
 if __name__ == "__main__":

@@ -2,27 +2,26 @@
 
     python benchmarks/embedding.py --out book/results/embedding.json
 
-Both get the same pages, of the model's size, in the same batches on one core, in turns; the tower alone gets them as
-normalised floats. Loading is timed in new processes, after the import of torch and timm, with the hub switched off.
+Both get the same pages, of the model's size, in the same batches on one core, in turns, with what is freed kept, as
+`ecgscan embed` does; timm's tower alone gets them as normalised floats, and does not pool. Loading is timed in new
+processes, after the import of torch and timm, with the hub switched off.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
-import timm
 import torch
 from record import best, keep
 
 import ecgscan_lite as es
 from ecgscan_lite.datasets import open_dataset
+from ecgscan_lite.memory import keep_freed_memory
 
 PAGES, BATCH = 256, 64
 LOADING = """
@@ -42,6 +41,7 @@ def main() -> None:
     parser.add_argument("--weights", help="a run's folder; the package's own if not given")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     model = es.load(arguments.weights, device="cpu")
     dataset = open_dataset("synthetic", split="test", n=PAGES)
     signals = torch.stack([torch.from_numpy(record.signal) for record in dataset])
@@ -59,10 +59,6 @@ def main() -> None:
         float(subprocess.check_output([sys.executable, "-c", LOADING], text=True, env=offline)) for _ in range(5)
     ]
     result = {
-        "command": " ".join(["python", "benchmarks/embedding.py", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": platform.machine(), "threads": 1,
-        "load_average": os.getloadavg()[0],
-        "versions": {"ecgscan_lite": es.__version__, "torch": torch.__version__, "timm": timm.__version__},
         "tower": model.towers.image, "page_size": list(model.page_size),
         "pages_per_second": PAGES / whole, "bare_tower_pages_per_second": PAGES / bare,
         "share_of_bare_speed": bare / whole, "load_seconds": statistics.median(loading),
@@ -72,7 +68,7 @@ def main() -> None:
         f"{result['bare_tower_pages_per_second']:.0f}; weights loaded in {result['load_seconds']:.2f} s"
     )
     if arguments.out:
-        keep(result, arguments.out)
+        keep(result, arguments.out, __file__, ("timm",))
 
 
 if __name__ == "__main__":

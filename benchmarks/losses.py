@@ -12,11 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import os
-import platform
-import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -26,7 +22,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-import ecgscan_lite
 from ecgscan_lite.losses import GramContrastiveLoss, InfoNCELoss
 
 CASES = [(64, 128), (256, 512), (1024, 512), (2048, 512), (4096, 512), (8192, 128), (8192, 512)]
@@ -132,17 +127,7 @@ def main() -> None:
         table.add_row(str(row["batch"]), str(row["dim"]), row["loss"], *figures)
     Console(width=100).print(table)
     if arguments.out:
-        import open_clip
-
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        versions = {"ecgscan_lite": ecgscan_lite.__version__, "torch": torch.__version__,
-                    "open_clip": open_clip.__version__, "python": platform.python_version()}  # fmt: skip
-        result = {
-            "command": " ".join(["python", "benchmarks/losses.py", *sys.argv[1:]]), "seed": arguments.seed,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": name,
-            "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0], "versions": versions, "rows": rows,
-        }  # fmt: skip
-        keep(result, arguments.out)
+        keep({"seed": arguments.seed, "rows": rows}, arguments.out, __file__, ("open_clip_torch",), device)
 
 
 if __name__ == "__main__":

@@ -17,25 +17,20 @@ from __future__ import annotations
 import argparse
 import copy
 import math
-import os
-import platform
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import timm
 import torch
 from record import keep
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-import ecgscan_lite
 from ecgscan_lite.batches import draw_ahead, draw_batch, draw_pages, embed_texts, open_corpus, training_rows
 from ecgscan_lite.budget import estimate
 from ecgscan_lite.memory import keep_freed_memory
@@ -61,7 +56,8 @@ CASES = {
     "cpu": [
         Case("resnet10t", (128, 192), (64,)), Case("resnet10t", (128, 192), (64,), read=0.25),
         Case("resnet10t", (128, 192), (64,), "photo:2"),
-        Case("resnet18", (224, 224), (16,)), Case("vit_small_patch16_224", (224, 224), (8,)),
+        Case("resnet18", (224, 224), (16,)), Case("resnet18", (224, 224), (16,), read=0.25),
+        Case("vit_small_patch16_224", (224, 224), (8,)), Case("vit_small_patch16_224", (224, 224), (8,), read=0.25),
     ],
     "cuda": [
         Case("vit_base_patch16_224", (224, 224), (64, 128, 256, 512)),
@@ -298,16 +294,8 @@ def main(given: list[str] | None = None) -> None:
     console.print(steps_table(rows))
     console.print(f"bf16 matrix product: {peak / 1e12:.3f} TFLOP/s at best")
     if arguments.out:
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        versions = {"ecgscan_lite": ecgscan_lite.__version__, "torch": torch.__version__, "timm": timm.__version__}
-        result = {
-            "command": " ".join(["python", "benchmarks/pretraining.py", *(given or sys.argv[1:])]),
-            "seed": arguments.seed, "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": name,
-            "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0],
-            "versions": {**versions, "python": platform.python_version()},
-            "matmul_flops_per_second": peak, "steps": rows,
-        }  # fmt: skip
-        keep(result, arguments.out)
+        result = {"seed": arguments.seed, "matmul_flops_per_second": peak, "steps": rows}
+        keep(result, arguments.out, __file__, ("timm",), device, given)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,9 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import io
-import os
-import platform
 import resource
-import sys
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -156,14 +152,9 @@ def main() -> None:
     console.print(table)
     console.print(others)
     if arguments.out:
-        versions = {"ecgscan_lite": ecgscan_lite.__version__, "torch": torch.__version__, "opencv": cv2.__version__}
-        result = {
-            "command": " ".join(["python", "benchmarks/rendering.py", *sys.argv[1:]]), "seed": arguments.seed,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": platform.machine(), "threads": 1,
-            "load_average": os.getloadavg()[0],
-            "versions": {**versions, "python": platform.python_version()}, "rows": rows, "peers": peers,
-        }  # fmt: skip
-        keep(result, arguments.out)
+        keep(
+            {"seed": arguments.seed, "rows": rows, "peers": peers}, arguments.out, __file__, ("opencv-python-headless",)
+        )
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ times are wall-clock, synchronised, best of several runs. `--device cpu --pages 
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -21,7 +19,6 @@ from record import keep
 from rich.console import Console
 from rich.table import Table
 
-import ecgscan_lite
 from ecgscan_lite.rendering import PRESETS, render
 
 SIZE, FS, COMPARED = (336, 336), 100, 16  # pixels, Hz, pages that are compared with the CPU's
@@ -86,14 +83,7 @@ def main() -> None:
         table.add_row(row["ageing"], f"{row['pages_per_second']:.0f}", str(row["largest_difference_to_cpu"]))
     Console(width=100).print(table)
     if arguments.out:
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        versions = {"ecgscan_lite": ecgscan_lite.__version__, "torch": torch.__version__}
-        result = {
-            "command": " ".join(["python", "benchmarks/rendering_gpu.py", *sys.argv[1:]]), "seed": arguments.seed,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": name,
-            "versions": {**versions, "python": platform.python_version()}, "rows": rows,
-        }  # fmt: skip
-        keep(result, arguments.out)
+        keep({"seed": arguments.seed, "rows": rows}, arguments.out, __file__, device=device)
 
 
 if __name__ == "__main__":
