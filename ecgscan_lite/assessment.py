@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ecgscan_lite import evaluation
 from ecgscan_lite.batches import draw_pages
@@ -101,6 +101,9 @@ def random_model(like: ECGScan, corpus: Corpus, plan: Plan) -> ECGScan:
     torch.manual_seed(plan.seed)
     model = ECGScan(like.towers, like.page_size, like.text_dim).to(like.device)
     model.image_encoder.train()
+    for module in model.image_encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # all batches count alike, and what it began with does not
     with torch.inference_mode():
         for pages, _ in draw(model, corpus, corpus.rows("train")[:256], plan.drawing, "batch statistics"):
             model.image_encoder(pages)
@@ -246,7 +249,7 @@ def _example_page(corpus: Corpus, test: np.ndarray, plan: Plan) -> Tensor:
     """The first test record, large enough to be read. Shape: (3, 850, 1100) uint8."""
     page = dataclasses.replace(plan.drawing.page, height=850, width=1100)
     signals = corpus.signals(test[:1])
-    return draw_pages(signals, corpus.fs, page, [plan.seed], torch.device("cpu")).image[0]
+    return draw_pages(signals, corpus.fs, page, [plan.seed], torch.device("cpu")).pages[0]
 
 
 def _patients(corpus: Corpus, rows: np.ndarray) -> Sequence[str]:

@@ -18,9 +18,11 @@ from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.decoder import PATCH, PATCHES, RATE, SAMPLES
 from ecgscan_lite.encoders import TextEncoder
+from ecgscan_lite.images import fitted_size, surround
 from ecgscan_lite.model import at_model_rate
 from ecgscan_lite.objective import Batch
-from ecgscan_lite.rendering import Page, render
+from ecgscan_lite.rendering import SHEETS, Page, render
+from ecgscan_lite.rendering.names import by_name
 from ecgscan_lite.reports import split_report
 from ecgscan_lite.settings import PageSettings, Settings, SettingsError
 from ecgscan_lite.statements import label_text
@@ -123,7 +125,9 @@ def draw_batch(
     signals = corpus.signals(rows[chosen[own]], seconds=SAMPLES / RATE)
     modalities, views = settings.data.modalities.split(","), []
     for _ in range(modalities.count("image")):
-        kinds = [rng.integers(len(names), size=size)[own] for names in (settings.page.layouts, settings.page.ageing)]
+        choices = (settings.page.layouts, settings.page.ageing, settings.page.sheets)
+        drawn = [rng.integers(len(names), size=size)[own] for names in choices]
+        kinds = [np.array([names.index(x) for x in names])[k] for names, k in zip(choices, drawn, strict=True)]
         seeds = rng.integers(2**31, size=size)[own]
         views.append(_draw_each(signals, corpus.fs, settings.page, np.column_stack(kinds), seeds, device))
     view, second = [*views, None, None][:2]
@@ -131,7 +135,7 @@ def draw_batch(
     return Batch(
         pages=view.pages if view else None,
         signals=_put(signals_at_model_rate(signals, corpus.fs), device),
-        visible=view.visible if view else None,
+        visible=at_rate(view.visible, corpus.fs) if view else None,
         texts=_put(texts.embeddings[ids.clamp(min=0)], device),
         text_ids=_put(ids, device),
         report_ids=_put(torch.from_numpy(texts.report_ids[chosen[own]]), device),
@@ -141,8 +145,8 @@ def draw_batch(
     )
 
 
-class _View(NamedTuple):
-    """Pages of a batch with what they show and where, as in `Batch`."""
+class DrawnPages(NamedTuple):
+    """Pages that were drawn, with what they show and where, as in `Batch`; `visible` at the rate of the signals."""
 
     pages: Tensor
     visible: Tensor
@@ -151,22 +155,24 @@ class _View(NamedTuple):
 
 def _draw_each(
     signals: np.ndarray, fs: float, page: PageSettings, kinds: np.ndarray, seeds: np.ndarray, device: torch.device
-) -> _View:
-    """Draw each record with a layout and an ageing of its own, those that have both in common at once.
+) -> DrawnPages:
+    """Draw each record with a layout, an ageing and a sheet of its own, those that have them in common at once.
 
-    Shape: signals (B, 12, T) in mV; kinds (B, 2), numbers of the settings' layouts and ageings; seeds (B,).
+    Shape: signals (B, 12, T) in mV; kinds (B, 3), numbers of the settings' layouts, ageings and sheets; seeds (B,).
     """
     parts, order = [], []
     for kind in np.unique(kinds, axis=0):
         rows = np.flatnonzero((kinds == kind).all(axis=1))
-        like = replace(page, layouts=(page.layouts[kind[0]],), ageing=(page.ageing[kind[1]],))
-        drawn = draw_pages(signals[rows], fs, like, seeds[rows].tolist(), device)
-        parts.append(_View(drawn.image, at_rate(drawn.visible, fs), _places(drawn)))
+        layout, ageing, sheet = kind
+        like = replace(
+            page, layouts=(page.layouts[layout],), ageing=(page.ageing[ageing],), sheets=(page.sheets[sheet],)
+        )
+        parts.append(draw_pages(signals[rows], fs, like, seeds[rows].tolist(), device))
         order.append(rows)
     if len(parts) == 1:
         return parts[0]
     back = torch.from_numpy(np.argsort(np.concatenate(order))).to(device)
-    return _View(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))
+    return DrawnPages(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))
 
 
 def class_labels(corpus: Corpus, task: str) -> np.ndarray:
@@ -203,13 +209,17 @@ def draw_ahead(draw: Callable[[int], Batch], steps: range, device: torch.device)
             yield batch
 
 
-def draw_pages(signals: np.ndarray, fs: float, page: PageSettings, seeds: Sequence[int], device: torch.device) -> Page:
-    """Pages of the settings' first layout, first ageing and size, on a device. Shape: signals (B, 12, T) in mV."""
-    return render(
-        _put(torch.from_numpy(signals), device), fs,
-        layout=page.layouts[0], size=(page.height, page.width), seed=seeds,
+def draw_pages(
+    signals: np.ndarray, fs: float, page: PageSettings, seeds: Sequence[int], device: torch.device
+) -> DrawnPages:
+    """Pages of the settings' first layout, ageing and sheet, on a device. Shape: signals (B, 12, T) in mV."""
+    size = page.height, page.width
+    sheet = fitted_size(*by_name("sheet", page.sheets[0], {"full": size, **SHEETS}), *size)
+    drawn = render(
+        _put(torch.from_numpy(signals), device), fs, layout=page.layouts[0], size=sheet, seed=seeds,
         ageing=None if page.ageing[0] == "none" else page.ageing[0],
     )  # fmt: skip
+    return DrawnPages(surround(drawn.image, *size), drawn.visible, _places(drawn, size))
 
 
 def at_rate(visible: Tensor, fs: float) -> Tensor:
@@ -231,14 +241,18 @@ def places_of_leads(layout: str, size: tuple[int, int]) -> Tensor:
 
     Shape: (12, 20, 2), x and y as shares of the page's width and height.
     """
-    places = _places(render(np.zeros((12, SAMPLES), np.float32), RATE, layout=layout, size=size))[0]
+    places = _places(render(np.zeros((12, SAMPLES), np.float32), RATE, layout=layout, size=size), size)[0]
     return torch.where(places.isfinite(), places, places.nanmean(dim=1, keepdim=True))
 
 
-def _places(page: Page) -> Tensor:
-    """Where each 0.5 s of each lead is, x and y as shares of the image's width and height. Shape: (B, 12, 20, 2)."""
-    height, width = page.image.shape[2:]
-    places = page.zero_lines(PATCH / RATE)[:, :, :PATCHES] / page.signal.new_tensor([width, height])
+def _places(page: Page, size: tuple[int, int]) -> Tensor:
+    """Where each 0.5 s of each lead is, x and y as shares of an image of this size that has the page in its middle.
+
+    Shape: (B, 12, 20, 2).
+    """
+    (height, width), (rows, columns) = size, page.image.shape[2:]
+    corner = page.signal.new_tensor([(width - columns) // 2, (height - rows) // 2])
+    places = (page.zero_lines(PATCH / RATE)[:, :, :PATCHES] + corner) / page.signal.new_tensor([width, height])
     return F.pad(places, (0, 0, 0, PATCHES - places.shape[2]), value=torch.nan)
 
 

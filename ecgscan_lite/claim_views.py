@@ -18,7 +18,7 @@ from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.evaluate import PROBE
 from ecgscan_lite.leads import LIMB_PROJECTION
 from ecgscan_lite.model import ECGScan
-from ecgscan_lite.settings import PageSettings, Settings
+from ecgscan_lite.settings import Settings
 from ecgscan_lite.shift import statement_labels
 from ecgscan_lite.supervision import classify
 from ecgscan_lite.views import Drawing, draw, reconstruct_pages, see_pages, see_signals
@@ -163,7 +163,7 @@ def _look_elsewhere(
 ) -> View:  # fmt: skip
     """Worn pages of the test records, and the test records of other data sets."""
     test = corpus.subset(corpus.rows("test"))
-    aged = replace(drawing, page=PageSettings(layouts=drawing.page.layouts, ageing=(worn,)))
+    aged = replace(drawing, page=replace(drawing.page, ageing=(worn,)))
     seen = see_pages({"model": model}, test, aged)["model"]
     view = replace(view, worn_scores=probe.scores(seen.features))
     if not view.zero_shot.size:

@@ -224,6 +224,7 @@ def evaluate(
     task: Annotated[Task, typer.Option(help="Classes of the linear probe.")] = Task.all,
     layout: Annotated[str, typer.Option(help="Of the pages.")] = "3x4+1",
     ageing: Annotated[str, typer.Option(help="Of the pages: none, or as of `render`.")] = "none",
+    sheet: Annotated[str, typer.Option(help="Of the pages: full, letter, a4 or strip.")] = "full",
     unconstrained: Annotated[str | None, typer.Option(help="The run without the constraint, to compare with.")] = None,
     splits: Annotated[
         Path | None, typer.Option(help="A CSV of record_id and split (train, val, test) in place of the corpus's own.")
@@ -267,8 +268,8 @@ def evaluate(
 
     pages = Pages(shift_layout or LAYOUTS, shift_ageing or AGEINGS) if shift else None
     results = evaluate_run(
-        run, corpus, out, task=task.value, layout=layout, ageing=ageing, unconstrained=unconstrained, shift=pages,
-        source_of_training=source, seed=seed,
+        run, corpus, out, task=task.value, layout=layout, ageing=ageing, sheet=sheet, unconstrained=unconstrained,
+        shift=pages, source_of_training=source, seed=seed,
     )  # fmt: skip
     _print_results(results, out)
 

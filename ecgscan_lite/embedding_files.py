@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ecgscan_lite.images import ImageError, fit, read_image
+from ecgscan_lite.memory import keep_freed_memory
 from ecgscan_lite.model import ECGScan
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
@@ -40,6 +41,7 @@ def write_embeddings(
     Raises:
         ImageError: there is no image, or none that can be read.
     """
+    keep_freed_memory()
     source, out = Path(source), Path(out)
     paths = find_images(source)
     tables, refused = [], []

@@ -35,6 +35,7 @@ def evaluate_run(
     task: str = "all",
     layout: str = "3x4+1",
     ageing: str = "none",
+    sheet: str = "full",
     unconstrained: str | Path | None = None,
     shift: Pages | None = None,
     source_of_training: Corpus | None = None,
@@ -48,7 +49,7 @@ def evaluate_run(
         corpus: records with splits by patient.
         out: folder for the report.
         task: classes of the linear probe, one of `tasks.TASKS`.
-        layout, ageing: of the pages.
+        layout, ageing, sheet: of the pages, as in `settings.PageSettings`.
         unconstrained: the run without the soft-lead constraint, to compare the reconstruction with.
         shift: pages of other layouts and ages to judge the run on; `out` keeps what is done if this is interrupted.
         source_of_training: records that the run was pretrained on, to judge it on the statements that both share.
@@ -60,7 +61,7 @@ def evaluate_run(
         ModelError: no weights there.
         AssessmentError: the corpus can't be used to judge this run.
     """
-    page = PageSettings(layouts=(layout,), ageing=(ageing,))
+    page = PageSettings(layouts=(layout,), ageing=(ageing,), sheets=(sheet,))
     models = [load(path) if path else None for path in (source, unconstrained)]
     drawing = Drawing(page, seed, progress)
     plan = Plan(task, drawing, read_seen_patients(Path(source), corpus), PROBE, label_fractions=FRACTIONS, seed=seed)
@@ -73,7 +74,8 @@ def evaluate_run(
     if source_of_training:
         results["shared_statements"] = measure_shared(models[0], corpus, source_of_training, plan)
     results["run"] = describe_run(
-        command="ecgscan evaluate", seed=seed, task=task, layout=layout, ageing=ageing, model=Path(source).name,
+        command="ecgscan evaluate", seed=seed, task=task, layout=layout, ageing=ageing, sheet=sheet,
+        model=Path(source).name,
         data=f"{corpus.name}: {len(corpus)} records at {corpus.fs:g} Hz, {len(corpus.rows('test'))} for the test",
     )  # fmt: skip
     write_report(out, results, figures, f"ECG-Scan on {corpus.name}")

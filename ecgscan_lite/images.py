@@ -79,17 +79,25 @@ def fit(image: Tensor, height: int, width: int) -> Tensor:
 
     Shape: image (3, H, W) uint8; returns (3, height, width) uint8.
     """
-    scale = min(height / image.shape[1], width / image.shape[2])
-    size = tuple(
-        max(1, min(limit, round(n * scale))) for n, limit in zip(image.shape[1:], (height, width), strict=True)
-    )
+    size = fitted_size(*image.shape[1:], height, width)
     if tuple(image.shape[1:]) != size:
         resized = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True, align_corners=False)
         image = resized[0].round().clamp(0, 255).to(torch.uint8)
-    if size == (height, width):
-        return image
-    bottom, right = height - size[0], width - size[1]
-    return F.pad(image, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2), value=255)
+    return surround(image, height, width)
+
+
+def fitted_size(rows: float, columns: float, height: int, width: int) -> tuple[int, int]:
+    """Height and width, px, of a sheet of these proportions that is scaled as a whole into (height, width)."""
+    scale = min(height / rows, width / columns)
+    return max(1, min(height, round(rows * scale))), max(1, min(width, round(columns * scale)))
+
+
+def surround(images: Tensor, height: int, width: int) -> Tensor:
+    """Images in the middle of white ones. Shape: (..., h, w) uint8; returns (..., height, width)."""
+    bottom, right = height - images.shape[-2], width - images.shape[-1]
+    if not (bottom or right):
+        return images
+    return F.pad(images, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2), value=255)
 
 
 def _each(images: Any) -> Sequence[Any] | Iterable[Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ecgscan_lite.encoders.image import grid_positions
 from ecgscan_lite.precision import single_precision
 
-VIEWS = {"coarse": ((64, 96), (16, 32, 32)), "fine": ((128, 192), (16, 32, 32, 32))}  # rows and columns, channels
+VIEWS = {"coarse": ((64, 96), (24, 32)), "fine": ((128, 192), (24, 32, 32))}  # rows and columns, channels
+CELL = 4  # rows and columns of a view that the first convolution takes together
 LOOKS = ("coarse", "fine", "fine")
 HIDDEN = 128
 CENTRE = 0.5
@@ -28,7 +30,7 @@ class PageFinder(nn.Module):
 
     def __init__(self, layouts: int) -> None:
         super().__init__()
-        self.look = nn.ModuleDict({name: _network(view, channels) for name, (view, channels) in VIEWS.items()})
+        self.look = nn.ModuleDict({name: _network(*view) for name, view in VIEWS.items()})
         self.corners = nn.ModuleDict({name: nn.Linear(HIDDEN, 4 * 2) for name in VIEWS})
         self.layout = nn.Linear(HIDDEN, layouts)
         for layer in (*self.corners.values(), self.layout):  # at first a page fills its image, and has its usual layout
@@ -44,9 +46,8 @@ class PageFinder(nn.Module):
         corners = dark.new_zeros(len(dark), 4, 2)
         with single_precision(dark.device):
             for name in LOOKS:
-                view, _ = VIEWS[name]
-                points = 2 * move(grid_positions(*view, device=dark.device), corners).unflatten(1, view) - 1
-                seen = self.look[name](F.grid_sample(dark, points, align_corners=False))  # counts from -1 to 1
+                size, _ = VIEWS[name]
+                seen = self.look[name](F.grid_sample(dark, moved_grid(size, corners), align_corners=False))
                 corners = corners + self.corners[name](seen).unflatten(1, (4, 2))
             return corners, self.layout(seen)
 
@@ -59,6 +60,18 @@ def move(xy: Tensor, corners: Tensor) -> Tensor:
     x, y = xy[..., :1], xy[..., 1:]
     start, right, down, twist = _terms(corners)
     return xy + start + right * x + down * y + twist * (x * y)
+
+
+def moved_grid(size: tuple[int, int], corners: Tensor) -> Tensor:
+    """What `move` makes of the cells of a grid, row by row and column by column, counted from -1 to 1.
+
+    Shape: (B, 4, 2); returns (B, *size, 2).
+    """
+    at_first = 2 * corners.new_tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]) - 1
+    upper, lower = (at_first + 2 * corners).mT.unflatten(2, (2, 2)).split(1, dim=2)  # (B, 2, 1, 2) each
+    y, x = ((torch.arange(n, device=corners.device) + 0.5) / n for n in size)
+    left, right = torch.lerp(upper, lower, y[:, None]).split(1, dim=3)  # (B, 2, rows, 1) each
+    return torch.lerp(left, right, x).permute(0, 2, 3, 1)
 
 
 def move_at_centre(corners: Tensor) -> Tensor:
@@ -74,11 +87,16 @@ def _terms(corners: Tensor) -> tuple[Tensor, ...]:
     return upper_left, right, down, lower_right - lower_left - right
 
 
-def _network(view: tuple[int, int], channels: tuple[int, ...]) -> nn.Sequential:
-    """Convolutions that halve the view, and a layer that sees all of it. Shape: (B, 1, *view); returns (B, HIDDEN)."""
-    layers: list[nn.Module] = []
-    for width, last in zip(channels, (1, *channels[:-1]), strict=True):
-        size = 5 if last == 1 else 3
-        layers += [nn.Conv2d(last, width, size, stride=2, padding=size // 2), nn.GroupNorm(1, width), nn.GELU()]
-    cells = (view[0] >> len(channels)) * (view[1] >> len(channels))
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * cells, HIDDEN), nn.GELU())
+def _network(size: tuple[int, int], channels: tuple[int, ...]) -> nn.Sequential:
+    """Convolutions that each halve the view, but for the first, and a layer that sees all of it.
+
+    Shape: (B, 1, *size); returns (B, HIDDEN).
+    """
+    layers: list[nn.Module] = [nn.Conv2d(1, channels[0], CELL, stride=CELL)]
+    for last, width in pairwise(channels):
+        layers += [nn.GroupNorm(1, last), nn.GELU(), nn.Conv2d(last, width, 3, stride=2, padding=1)]
+    layers += [nn.GroupNorm(1, channels[-1]), nn.GELU(), nn.Flatten()]
+    side = CELL << (len(channels) - 1)
+    cells = (size[0] // side) * (size[1] // side)
+    network = nn.Sequential(*layers, nn.Linear(channels[-1] * cells, HIDDEN), nn.GELU())
+    return network.to(memory_format=torch.channels_last)

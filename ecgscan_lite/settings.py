@@ -51,12 +51,15 @@ class PageSettings:
         layouts: names of page layouts; each page has one of them, those that are named twice twice as often.
         height, width: px.
         ageing: names of ageing presets, with a severity ("photo:2") or without, or "none"; each page has one of them.
+        sheets: shapes of the paper; each page has one of them. "full" has that of the image; the others, "letter", "a4"
+            and "strip", are fitted into it whole, on white, as images of such sheets are.
     """
 
     layouts: tuple[str, ...] = ("3x4+1",)
     height: int = 128
     width: int = 192
     ageing: tuple[str, ...] = ("none",)
+    sheets: tuple[str, ...] = ("full",)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from ecgscan_lite.model import ECGScan
 from ecgscan_lite.rendering.ageing import find_ageing
 from ecgscan_lite.rendering.layout import LAYOUTS as KNOWN_LAYOUTS
 from ecgscan_lite.rendering.names import by_name
-from ecgscan_lite.settings import PageSettings
 from ecgscan_lite.views import reconstruct_pages, see_pages
 
 
@@ -70,7 +69,8 @@ def measure_shift(model: ECGScan, corpus: Corpus, plan: Plan, pages: Pages, fold
     require_unseen(corpus, plan)
 
     def see(condition: evaluation.Condition) -> evaluation.Seen:
-        drawing = replace(plan.drawing, page=PageSettings(layouts=(condition.layout,), ageing=(condition.preset,)))
+        page = replace(plan.drawing.page, layouts=(condition.layout,), ageing=(condition.preset,))
+        drawing = replace(plan.drawing, page=page)
         view = see_pages({"model": model}, corpus, drawing)["model"]
         target, visible, leads = reconstruct_pages({"model": model}, corpus, splits["test"], drawing)
         read = evaluation.reconstruction(leads["model"], target, visible).as_dict()
@@ -85,6 +85,7 @@ def measure_shift(model: ECGScan, corpus: Corpus, plan: Plan, pages: Pages, fold
         pages.conditions(),
         folder,
         key={"model": digest(model), "data": identity(corpus), "task": plan.task, "drawing": plan.drawing.seed,
+             "sheet": plan.drawing.page.sheets[0],
              "probe": {name: list(value) for name, value in plan.probe.items()}},
         probe=plan.probe, bootstrap=plan.bootstrap, seed=plan.seed, least_positives=FEW_POSITIVES,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from ecgscan_lite.losses import InfoNCELoss
 from ecgscan_lite.model import ECGScan
 from ecgscan_lite.objective import Batch, encode_in_pieces
 from ecgscan_lite.processes import Processes
-from ecgscan_lite.settings import LossSettings, SettingsError
+from ecgscan_lite.settings import LossSettings, PageSettings, SettingsError
 
 
 class TwoPages(nn.Module):
@@ -59,11 +59,13 @@ class TwoPages(nn.Module):
         return {"image_image": math.exp(self.loss.log_temperature.item())}
 
 
-def require_two_views(layouts: tuple[str, ...], ageing: tuple[str, ...]) -> None:
+def require_two_views(page: PageSettings) -> None:
     """Check that two pages of a record differ.
 
     Raises:
         SettingsError: all pages of a record are the same.
     """
-    if set(ageing) == {"none"} and len(set(layouts)) == 1:
-        raise SettingsError('data.modalities = "image,image" needs pages that differ: name page.layouts or page.ageing')
+    if set(page.ageing) == {"none"} and len(set(page.layouts)) == len(set(page.sheets)) == 1:
+        raise SettingsError(
+            'data.modalities = "image,image" needs pages that differ: name several page.layouts or page.ageing'
+        )

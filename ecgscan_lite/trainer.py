@@ -196,7 +196,7 @@ def _objective(settings: Settings, model: ECGScan, processes: Processes) -> Obje
     micro_batch = settings.optimiser.micro_batch
     match settings.data.modalities:
         case "image,image":
-            require_two_views(settings.page.layouts, settings.page.ageing)
+            require_two_views(settings.page)
             return TwoPages(settings.loss, processes, micro_batch)
         case "image,labels":
             return Supervised(settings.data.task, model.image_encoder.feature_dim, processes, micro_batch)

@@ -23,7 +23,7 @@ class Drawing:
     """How the pages are drawn.
 
     Attributes:
-        page: layout and ageing, the first of each; the size is the model's.
+        page: layout, ageing and sheet, the first of each; the size is the model's.
         seed: of the ageing.
         progress: show progress bars; None shows them on a terminal.
     """
@@ -91,4 +91,4 @@ def draw(
         chosen = rows[start : start + BATCH]
         seeds = [drawing.seed + int(row) for row in chosen]
         drawn = draw_pages(corpus.signals(chosen), corpus.fs, page, seeds, model.device)
-        yield drawn.image, drawn.visible
+        yield drawn.pages, drawn.visible

@@ -8,6 +8,7 @@ The records are those of `ecgscan quickstart --pretrained`, and, on the small PT
 
     ecgscan evaluate ecgscan_lite/weights --data CORPUS --task super --shift --shift-layout 3x4+1 --shift-layout 3x4 \\
         --shift-layout 6x2 --shift-layout 12x1 --shift-ageing scan:3 --shift-ageing photo:3
+    ecgscan evaluate ecgscan_lite/weights --data CORPUS --task super --sheet letter
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def card() -> str:
     """The card, in Markdown."""
     about = json.loads((WEIGHTS / "model.json").read_text(encoding="utf-8"))
     learned = pd.read_parquet(WEIGHTS / "records.parquet")["dataset"].value_counts()
-    real, synthetic = (
-        json.loads((RESULTS / name).read_text(encoding="utf-8"))
-        for name in ("weights_on_ptbxl_mini.json", "weights_on_synthetic.json")
+    real, letter, synthetic = (
+        json.loads((RESULTS / f"weights_on_{name}.json").read_text(encoding="utf-8"))
+        for name in ("ptbxl_mini", "ptbxl_mini_letter", "synthetic")
     )
     data, page, towers = (about["pretraining"][table] for table in ("data", "page", "towers"))
     size = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) / 1e6
@@ -61,6 +62,7 @@ An image encoder of electrocardiograms with the signal encoder, the heads and th
 | image tower | {towers["image"]}, pages of {page["height"]} x {page["width"]} px, taken whole |
 | learned from | {records}; text: {data["text"]} of the records, where there are any, and no labels |
 | pages | drawn afresh at every step: {_list(page["layouts"])}; ageing: {_list(page["ageing"])} |
+| sheets | {_list(page["sheets"])}; "full" is as wide and high as the image |
 | made by | {_STAGES}, seed {about["pretraining"]["run"]["seed"]} |
 | versions | torch {real["run"]["versions"]["torch"]}, timm {real["run"]["versions"]["timm"]} |
 
@@ -69,9 +71,8 @@ An image encoder of electrocardiograms with the signal encoder, the heads and th
 Embedding images of twelve-lead electrocardiograms for search, clustering and classifiers of your own; trying the
 library; teaching. **Not for** the care of a patient, in any form. It is small, has seen {learned.get("ptbxl", 0):,}
 real records of one data set, and no real scan or photograph: all its pages were drawn by this library, three wide to
-two high. The tables below say what it loses on worn pages that were drawn likewise; what it loses on real ones is not
-known. The leads that it reads off sheets of another shape are of no use (chapter 14 of the book measures it). A score
-ranks images by a finding, and is no probability.
+two high, or on US letter or A4. The tables below say what it loses on worn pages that were drawn likewise; what it
+loses on real ones is not known. A score ranks images by a finding, and is no probability.
 
 ## Figures on real records: the small PTB-XL subset
 
@@ -87,6 +88,10 @@ Zero-shot, by statement; those with fewer than 10 positives in the test are in t
 On pages of other layouts, and on worn ones, of severity 3 on a scale from 1 to 5:
 
 {_by_pages(real)}
+
+On US letter, on its side, clean 3x4+1; the probe was fitted on letter, too:
+
+{_summary(letter)}
 
 ## Figures on synthetic records
 

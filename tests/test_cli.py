@@ -250,7 +250,8 @@ def test_evaluate_refuses_bad_runs_and_data(ecgscan: Callable, tmp_path: Path, w
     splits.write_text("record_id,split\nnobody,test\n")
     for run, data, *options in (
         (weights, tmp_path), (weights, tmp_path / "absent"), (tmp_path / "absent", tmp_path / "corpus"),
-        (weights, tmp_path / "corpus", "--layout", "5x5"), (weights, tmp_path / "corpus", "--task", "unknown"),
+        (weights, tmp_path / "corpus", "--layout", "5x5"),
+        (weights, tmp_path / "corpus", "--sheet", "a9"), (weights, tmp_path / "corpus", "--task", "unknown"),
         (weights, tmp_path / "corpus", "--task", "super"), (weights, tmp_path / "corpus", "--task", "csn"),
         (weights, tmp_path / "corpus", "--splits", tmp_path / "absent.csv"),
         (weights, tmp_path / "corpus", "--splits", splits), (weights, tmp_path / "corpus", "--trained-on", tmp_path),
@@ -277,6 +278,7 @@ def test_prepare_pretrain_evaluate_on_real_records(ecgscan: Callable, tmp_path: 
     code, printed, _ = ecgscan(
         "evaluate", run, "--data", corpus, "--task", "super", "--out", out, "--unconstrained", run,
         "--shift", "--shift-layout", "3x4+1", "--shift-ageing", "photo:3", "--trained-on", corpus,
+        "--sheet", "letter",
     )  # fmt: skip
     assert code == 0 and "linear probe" in printed
     results = json.loads((out / "results.json").read_text())

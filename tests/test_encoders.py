@@ -12,7 +12,7 @@ from torch import nn
 from ecgscan_lite.decoder import LeadDecoder, fitted_ink
 from ecgscan_lite.encoders import ImageEncoder, SignalResNet, SignalViT, TextEncoder, text
 from ecgscan_lite.encoders.image import PageEncoding, encode_positions, grid_positions, ink
-from ecgscan_lite.page_finder import PageFinder, move, move_at_centre
+from ecgscan_lite.page_finder import PageFinder, move, move_at_centre, moved_grid
 from ecgscan_lite.rendering import LAYOUTS
 
 
@@ -175,6 +175,12 @@ def test_a_page_is_read_as_it_lies() -> None:
     assert (window - decoder._read(lying, places, torch.eye(2)[None])).abs().mean() > 0.3 * window.std()
 
 
+def test_a_grid_moves_as_its_places_do() -> None:
+    corners = torch.randn(3, 4, 2)
+    places = move(grid_positions(5, 7), corners).unflatten(1, (5, 7))
+    torch.testing.assert_close(moved_grid((5, 7), corners), 2 * places - 1)
+
+
 def test_a_finder_learns_how_pages_lie() -> None:
     """Squares that were moved, turned and stretched, of two shapes: after some steps it knows these well."""
     torch.manual_seed(0)
@@ -189,7 +195,7 @@ def test_a_finder_learns_how_pages_lie() -> None:
     dark = ((place - 0.5).abs() < half[:, None]).all(dim=2).float().unflatten(1, (1, 128, 192))
     points = torch.tensor([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.9]])
     moved = (move(points, corners) - points).abs().mean()
-    for _ in range(80):
+    for _ in range(120):
         found, layout = finder(dark)
         error = (move(points, found) - move(points, corners)).abs().mean()
         optimiser.zero_grad()

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,27 @@ import torch
 from safetensors.torch import load_file
 
 from ecgscan_lite import pretraining
-from ecgscan_lite.batches import Texts, at_rate, draw_batch, embed_texts, open_corpus, places_of_leads, training_rows
+from ecgscan_lite.batches import (
+    Texts,
+    at_rate,
+    draw_batch,
+    draw_pages,
+    embed_texts,
+    open_corpus,
+    places_of_leads,
+    training_rows,
+)  # fmt: skip
 from ecgscan_lite.corpus import Corpus, CorpusError, prepare
 from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.encoders import TextEncoder
+from ecgscan_lite.images import fit, fitted_size
 from ecgscan_lite.model import ECGScan, load
 from ecgscan_lite.objective import READ_TERMS, Batch, Objective
 from ecgscan_lite.pretraining import RunError, pretrain
 from ecgscan_lite.records import ECGRecord
+from ecgscan_lite.rendering import SHEETS, render
 from ecgscan_lite.reports import split_report
-from ecgscan_lite.settings import LOSS_TERMS, Settings, SettingsError
+from ecgscan_lite.settings import LOSS_TERMS, PageSettings, Settings, SettingsError
 from ecgscan_lite.trainer import learning_rate
 from ecgscan_lite.validation import Validation
 
@@ -193,23 +205,40 @@ def test_a_step_is_drawn_from_the_seed_and_its_number_alone(corpus: Corpus, tmp_
     assert len(seen.unique()) == len(rows), "an epoch takes every record once"
 
 
-def test_each_page_has_a_layout_and_an_ageing_of_its_own(corpus: Corpus, tmp_path: Path) -> None:
-    """Drawn with others, each page, what it shows and where, is that of one of the layouts and ageings drawn alone."""
-    layouts, ageings = ["3x4+1", "12x1"], ["none", "photo:2"]
-    settings = _settings(tmp_path / "run", page__layouts=layouts, page__ageing=ageings)
+def test_each_page_has_a_layout_an_ageing_and_a_sheet_of_its_own(corpus: Corpus, tmp_path: Path) -> None:
+    """Drawn with others, each page, what it shows and where, is that of one layout, ageing and sheet drawn alone."""
+    layouts, ageings, sheets = ["3x4+1", "12x1"], ["none", "photo:2"], ["full", "letter"]
+    settings = _settings(tmp_path / "run", page__layouts=layouts, page__ageing=ageings, page__sheets=sheets)
     rows = corpus.rows("train")
     texts = embed_texts(settings, corpus, rows, tmp_path / "texts.safetensors")
     mixed = draw_batch(settings, corpus, rows, texts, 1, CPU)
-    kinds = torch.zeros(2, 2, dtype=torch.int)
-    for row, layout in enumerate(layouts):
-        for column, ageing in enumerate(ageings):
-            like = settings.replace(page__layouts=2 * [layout], page__ageing=2 * [ageing])  # draws as many numbers
-            alike = draw_batch(like, corpus, rows, texts, 1, CPU)
-            same = (mixed.pages == alike.pages).flatten(1).all(dim=1)
-            kinds[row, column] = same.sum()
-            assert torch.equal(mixed.visible[same], alike.visible[same])
-            torch.testing.assert_close(mixed.places[same], alike.places[same], equal_nan=True)
-    assert kinds.sum() == len(mixed.pages) and (kinds > 0).sum() >= 3
+    counts = []
+    for kind in product(layouts, ageings, sheets):
+        layout, ageing, sheet = ([name, name] for name in kind)  # draws as many numbers
+        like = settings.replace(page__layouts=layout, page__ageing=ageing, page__sheets=sheet)
+        alike = draw_batch(like, corpus, rows, texts, 1, CPU)
+        same = (mixed.pages == alike.pages).flatten(1).all(dim=1)
+        counts.append(same.sum().item())
+        assert torch.equal(mixed.visible[same], alike.visible[same])
+        torch.testing.assert_close(mixed.places[same], alike.places[same], equal_nan=True)
+    assert sum(counts) == len(mixed.pages) and np.count_nonzero(counts) >= 4
+
+
+@pytest.mark.parametrize(("sheet", "ageing"), [("letter", "none"), ("strip", "none"), ("a4", "photo:4")])
+def test_a_sheet_is_fitted_into_the_image_whole(corpus: Corpus, sheet: str, ageing: str) -> None:
+    """As `embed_images` fits it, on white, and its truth with it: the leads lie where their ink is."""
+    signals = corpus.signals(np.arange(4))
+    page = PageSettings(height=128, width=192, sheets=(sheet,), ageing=(ageing,))
+    drawn = draw_pages(signals, corpus.fs, page, range(4), CPU)
+    rows, columns = fitted_size(*SHEETS[sheet], 128, 192)
+    assert (rows, columns) != (128, 192) and rows / columns == pytest.approx(np.divide(*SHEETS[sheet]), rel=0.02)
+    alone = render(signals, corpus.fs, size=(rows, columns), ageing=None if ageing == "none" else ageing, seed=range(4))
+    assert all(torch.equal(page, fit(image, 128, 192)) for page, image in zip(drawn.pages, alone.image, strict=True))
+    assert torch.equal(drawn.visible, alone.visible)
+    corner = torch.tensor([(192 - columns) // 2, (128 - rows) // 2])
+    torch.testing.assert_close(
+        drawn.places * torch.tensor([192, 128]) - corner, alone.zero_lines(0.5), atol=1e-3, rtol=0, equal_nan=True
+    )
 
 
 def test_a_run_learns_from_several_corpora_and_lists_whose_records(corpus: Corpus, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from ecgscan_lite.model import ECGScan
 from ecgscan_lite.objective import Batch
-from ecgscan_lite.settings import LossSettings, SettingsError, TowerSettings
+from ecgscan_lite.settings import LossSettings, PageSettings, SettingsError, TowerSettings
 from ecgscan_lite.simclr import TwoPages, require_two_views
 
 TINY = TowerSettings(image="test_resnet", image_options={}, embedding_dim=16, decoder_dim=32)
@@ -59,7 +59,8 @@ def test_it_looks_at_pages_alone_and_piece_by_piece_gives_the_same() -> None:
 
 
 def test_two_pages_of_a_record_have_to_differ() -> None:
-    require_two_views(("3x4", "12x1"), ("none",))
-    require_two_views(("3x4",), ("none", "photo"))
+    require_two_views(PageSettings(layouts=("3x4", "12x1")))
+    require_two_views(PageSettings(ageing=("none", "photo")))
+    require_two_views(PageSettings(sheets=("full", "a4")))
     with pytest.raises(SettingsError, match="pages that differ"):
-        require_two_views(("3x4", "3x4"), ("none",))
+        require_two_views(PageSettings(layouts=("3x4", "3x4")))
