@@ -48,7 +48,7 @@ def _settings(out: Path, **changes: object) -> Settings:
 
 
 def test_it_learns_a_trivial_label_and_keeps_the_best_of_validation(corpus: Corpus, tmp_path: Path) -> None:
-    run = pretrain(_settings(tmp_path / "run"), corpus=corpus)
+    run = pretrain(_settings(tmp_path / "run", run__validate_every=24, optimiser__epochs=24), corpus=corpus)
     test = corpus.subset(corpus.rows("test"))
     model = load(run, device="cpu")
     val = corpus.subset(corpus.rows("val"))
