@@ -126,8 +126,7 @@ def draw_batch(
     modalities, views = settings.data.modalities.split(","), []
     for _ in range(modalities.count("image")):
         choices = (settings.page.layouts, settings.page.ageing, settings.page.sheets)
-        drawn = [rng.integers(len(names), size=size)[own] for names in choices]
-        kinds = [np.array([names.index(x) for x in names])[k] for names, k in zip(choices, drawn, strict=True)]
+        kinds = [np.array(names)[rng.integers(len(names), size=size)[own]] for names in choices]
         seeds = rng.integers(2**31, size=size)[own]
         views.append(_draw_each(signals, corpus.fs, settings.page, np.column_stack(kinds), seeds, device))
     view, second = [*views, None, None][:2]
@@ -158,15 +157,13 @@ def _draw_each(
 ) -> DrawnPages:
     """Draw each record with a layout, an ageing and a sheet of its own, those that have them in common at once.
 
-    Shape: signals (B, 12, T) in mV; kinds (B, 3), numbers of the settings' layouts, ageings and sheets; seeds (B,).
+    Shape: signals (B, 12, T) in mV; kinds (B, 3), names of layouts, ageings and sheets; seeds (B,).
     """
     parts, order = [], []
     for kind in np.unique(kinds, axis=0):
         rows = np.flatnonzero((kinds == kind).all(axis=1))
-        layout, ageing, sheet = kind
-        like = replace(
-            page, layouts=(page.layouts[layout],), ageing=(page.ageing[ageing],), sheets=(page.sheets[sheet],)
-        )
+        layout, ageing, sheet = kind.tolist()
+        like = replace(page, layouts=(layout,), ageing=(ageing,), sheets=(sheet,))
         parts.append(draw_pages(signals[rows], fs, like, seeds[rows].tolist(), device))
         order.append(rows)
     if len(parts) == 1:
