@@ -202,8 +202,8 @@ Prepare = Callable[[int], Callable[[], Iterable[Tensor]]]
 
 def _runs(settings: Settings, model: ECGScan) -> dict[str, tuple[list[nn.Module], Prepare | None]]:
     """The parts of the model: their modules, and what a step has them do, if anything."""
-    sees, texts = "image" in settings.data.modalities, _texts_a_record(settings)
-    reads = sees and (settings.loss.reconstruction or settings.loss.soft_lead)
+    looks, hears, texts = _takes_part(settings)
+    reads = looks and hears and (settings.loss.reconstruction or settings.loss.soft_lead)
     listens = not settings.towers.signal_frozen
 
     def features(n: int, tower: nn.Module, learns: bool = True) -> Tensor:
@@ -214,8 +214,8 @@ def _runs(settings: Settings, model: ECGScan) -> dict[str, tuple[list[nn.Module]
 
     def see(n: int) -> Callable[[], list[Tensor]]:
         def run() -> list[Tensor]:
-            page = model.image_encoder(pages(n))
-            return [page.features, page.tokens] if reads else [page.features]
+            seen = [model.image_encoder(pages(n)) for _ in range(looks)]
+            return [x for page in seen for x in ([page.features, page.tokens] if reads else [page.features])]
 
         return run
 
@@ -223,8 +223,8 @@ def _runs(settings: Settings, model: ECGScan) -> dict[str, tuple[list[nn.Module]
         return lambda: [torch.set_grad_enabled(listens)(model.signal_encoder)(torch.zeros(n, 12, SAMPLES))]
 
     def project(n: int) -> Callable[[], list[Tensor]]:
-        heads = [(model.signal_head, features(n, model.signal_encoder, listens))]
-        heads += [(model.image_head, features(n, model.image_encoder))] if sees else []
+        heads = [(model.signal_head, features(n, model.signal_encoder, listens))] if hears else []
+        heads += [(model.image_head, features(n, model.image_encoder))] * looks
         heads += [(model.text_head, torch.zeros(n, texts, model.text_dim))] if texts else []
         return lambda: [head(x) for head, x in heads]
 
@@ -235,31 +235,38 @@ def _runs(settings: Settings, model: ECGScan) -> dict[str, tuple[list[nn.Module]
         return lambda: list(model.decoder(page))
 
     return {
-        "image tower": ([model.image_encoder], see if sees else None),
-        "signal tower": ([model.signal_encoder], hear),
+        "image tower": ([model.image_encoder], see if looks else None),
+        "signal tower": ([model.signal_encoder], hear if hears else None),
         "heads": ([model.image_head, model.signal_head, model.text_head], project),
         "decoder": ([model.decoder], read if reads else None),
     }
 
 
-def _texts_a_record(settings: Settings) -> int:
-    if settings.data.text == "none":
-        return 0
-    return settings.data.findings_per_step if settings.data.text_unit == "finding" else 1
+def _takes_part(settings: Settings) -> tuple[int, bool, int]:
+    """How many pages of a record take part, whether its signal does, and how many of its texts."""
+    modalities, data = settings.data.modalities.split(","), settings.data
+    texts = data.findings_per_step if data.text_unit == "finding" else 1
+    takes_texts = "text" in modalities and data.text != "none"
+    return modalities.count("image"), "signal" in modalities, texts if takes_texts else 0
 
 
 def _contrast(settings: Settings, objective: Objective, n: int) -> Callable[[], list[Tensor]]:
-    """The alignment terms of so many records that all have texts, as `Objective` adds them up."""
+    """The alignment terms of so many records that all have texts, as `Objective` adds them up, or `TwoPages`."""
     image, signal, text = (torch.zeros(n, settings.towers.embedding_dim, requires_grad=True) for _ in range(3))
-    sees, pairwise, gram = "image" in settings.data.modalities, settings.loss.pairwise, settings.loss.gram
+    looks, hears, texts = _takes_part(settings)
+    pairwise, gram = settings.loss.pairwise, settings.loss.gram
     same_text = torch.zeros(n, n, dtype=torch.bool)
+    same_page = torch.zeros(2 * n, 2 * n, dtype=torch.bool)
 
     def run() -> list[Tensor]:
-        terms = [objective.pairs["image_signal"](image, signal)] if sees and pairwise else []
-        for _ in range(_texts_a_record(settings)):
-            terms += [objective.pairs["signal_text"](signal, text, same_text)] if pairwise else []
-            terms += [objective.pairs["image_text"](image, text, same_text)] if sees and pairwise else []
-            terms += [objective.gram(image, signal, text, same_text)] if sees and gram else []
+        if looks == 2:
+            pages = torch.cat([image, image])
+            return [objective.pairs["image_signal"](pages, pages.flip(0), same_page)] if pairwise else []
+        terms = [objective.pairs["image_signal"](image, signal)] if looks and hears and pairwise else []
+        for _ in range(texts):
+            terms += [objective.pairs["signal_text"](signal, text, same_text)] if hears and pairwise else []
+            terms += [objective.pairs["image_text"](image, text, same_text)] if looks and pairwise else []
+            terms += [objective.gram(image, signal, text, same_text)] if looks and hears and gram else []
         return terms
 
     return run

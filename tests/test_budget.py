@@ -156,6 +156,19 @@ def test_what_a_run_leaves_out_costs_nothing() -> None:
     assert no_text.losses.forward == 2 * 8 * 8 * 16
 
 
+def test_a_run_without_signals_costs_what_it_compares(small: Budget) -> None:
+    def parts(budget: Budget) -> dict[str, Work]:
+        return {part.name: part.work for part in budget.parts}
+
+    two_pages = estimate(SMALL.replace(data__modalities="image,image"), 100)
+    with_text = estimate(SMALL.replace(data__modalities="image,text", data__findings_per_step=3), 100)
+    for budget in (two_pages, with_text):
+        assert parts(budget)["signal tower"] == parts(budget)["decoder"] == Work()
+    assert parts(two_pages)["image tower"].forward == 2 * parts(small)["image tower"].forward
+    assert parts(with_text)["image tower"].forward == parts(small)["image tower"].forward
+    assert two_pages.losses.forward == 2 * 16 * 16 * 16 and with_text.losses.forward == 3 * 2 * 8 * 8 * 16
+
+
 def _made(records: int, micro_batch: int = 0) -> Budget:
     settings = SMALL.replace(optimiser__micro_batch=micro_batch, optimiser__epochs=3)
     part = Part("image tower", 10, 0, Work(100.0, 200.0, 50.0))
