@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ecgscan_lite.leads import IDENTITY_NAMES, LEADS
-from ecgscan_lite.settings import LOSS_TERMS
+from ecgscan_lite.settings_limits import LOSS_TERMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

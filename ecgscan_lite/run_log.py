@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ecgscan_lite.settings import LOSS_TERMS, SettingsError
+from ecgscan_lite.settings import SettingsError
+from ecgscan_lite.settings_limits import LOSS_TERMS
 
 TEMPERATURES = tuple(f"temperature_{name}" for name in ("gram", "image_signal", "image_text", "signal_text"))
 TABLES = {

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_type_hints
 
+from ecgscan_lite.settings_limits import check_limits
 from ecgscan_lite.settings_tables import SettingsError, as_toml, build, refuse_unknown
-
-LOSS_TERMS = ("pairwise", "gram", "reconstruction", "visibility", "placement", "soft_lead")
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ class Settings:
         concerns = get_type_hints(cls)
         refuse_unknown("table", tables, concerns)
         settings = cls(**{name: build(name, concerns[name], table) for name, table in tables.items()})
-        _check_ranges(settings)
+        check_limits(settings)
         return settings
 
     def to_dict(self) -> dict[str, Any]:
@@ -244,54 +243,6 @@ class Settings:
 def build_towers(table: dict[str, Any]) -> TowerSettings:
     """The towers of a model from the description that is kept beside its weights."""
     return build("towers", TowerSettings, table)
-
-
-def _check_ranges(settings: Settings) -> None:
-    """Limits that a type does not express. NaN fails every comparison, and so is refused."""
-    positive = {
-        "data.findings_per_step": settings.data.findings_per_step,
-        "page.height": settings.page.height, "page.width": settings.page.width,
-        "towers.embedding_dim": settings.towers.embedding_dim, "towers.decoder_dim": settings.towers.decoder_dim,
-        "optimiser.epochs": settings.optimiser.epochs, "optimiser.learning_rate": settings.optimiser.learning_rate,
-        "optimiser.clip_norm": settings.optimiser.clip_norm, "loss.temperature": settings.loss.temperature,
-        "run.validate_records": settings.run.validate_records,
-    }  # fmt: skip
-    not_negative = {
-        "data.records": settings.data.records, "run.seed": settings.run.seed,
-        "run.checkpoint_every": settings.run.checkpoint_every, "run.validate_every": settings.run.validate_every,
-        "optimiser.micro_batch": settings.optimiser.micro_batch,
-        "optimiser.weight_decay": settings.optimiser.weight_decay,
-        **{f"loss.{n}": getattr(settings.loss, n) for n in LOSS_TERMS},
-    }  # fmt: skip
-    share = {
-        "optimiser.warm_up": settings.optimiser.warm_up, "loss.label_smoothing": settings.loss.label_smoothing,
-        "loss.soft_lead_warm_up": settings.loss.soft_lead_warm_up,
-    }  # fmt: skip
-    for name, value in positive.items():
-        _require(value > 0, name, value, "above 0")
-    for name, value in not_negative.items():
-        _require(value >= 0, name, value, "0 or more")
-    _require(
-        0 <= settings.optimiser.final_rate <= 1, "optimiser.final_rate", settings.optimiser.final_rate, "from 0 to 1"
-    )
-    for name, value in share.items():
-        _require(0 <= value < 1, name, value, "from 0 to below 1")
-    _require(
-        0 < settings.loss.reconstruction_share <= 1, "loss.reconstruction_share", settings.loss.reconstruction_share,
-        "above 0 and at most 1",
-    )  # fmt: skip
-    _require(64 <= settings.page.height <= 4000, "page.height", settings.page.height, "64 to 4000 px")
-    _require(64 <= settings.page.width <= 4000, "page.width", settings.page.width, "64 to 4000 px")
-    _require(settings.optimiser.batch_size >= 2, "optimiser.batch_size", settings.optimiser.batch_size, "2 or more")
-    _require(settings.run.seed < 2**31, "run.seed", settings.run.seed, "below 2**31")
-    _require(
-        settings.towers.decoder_dim % 32 == 0, "towers.decoder_dim", settings.towers.decoder_dim, "a multiple of 32"
-    )
-
-
-def _require(fulfilled: bool, name: str, value: Any, allowed: str) -> None:
-    if not fulfilled:
-        raise SettingsError(f"{name} = {value} has to be {allowed}")
 
 
 def _reason(error: Exception) -> str:

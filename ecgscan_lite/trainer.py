@@ -19,7 +19,8 @@ from ecgscan_lite.model import ECGScan
 from ecgscan_lite.objective import Batch, Objective
 from ecgscan_lite.precision import autocast_dtype
 from ecgscan_lite.processes import Processes
-from ecgscan_lite.settings import LOSS_TERMS, Settings
+from ecgscan_lite.settings import Settings
+from ecgscan_lite.settings_limits import LOSS_TERMS
 from ecgscan_lite.simclr import TwoPages, require_two_views
 from ecgscan_lite.supervision import Supervised
 

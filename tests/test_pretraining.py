@@ -39,7 +39,8 @@ from ecgscan_lite.pretraining import RunError, pretrain
 from ecgscan_lite.records import ECGRecord
 from ecgscan_lite.rendering import SHEETS, render
 from ecgscan_lite.reports import split_report
-from ecgscan_lite.settings import LOSS_TERMS, PageSettings, Settings, SettingsError
+from ecgscan_lite.settings import PageSettings, Settings, SettingsError
+from ecgscan_lite.settings_limits import LOSS_TERMS
 from ecgscan_lite.trainer import learning_rate
 from ecgscan_lite.validation import Validation
 
