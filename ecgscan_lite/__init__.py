@@ -14,6 +14,7 @@ from ecgscan_lite.leads import LEADS
 if TYPE_CHECKING:
     from ecgscan_lite import evaluation, losses
     from ecgscan_lite.datasets import open_dataset
+    from ecgscan_lite.measurements import read_measurement
     from ecgscan_lite.model import ECGScan, load
     from ecgscan_lite.pretraining import pretrain
     from ecgscan_lite.records import ECGRecord, RecordError, read_record
@@ -27,6 +28,7 @@ _HOME = {
     "open_dataset": "datasets",
     "Page": "rendering", "render": "rendering",
     "ECGScan": "model", "load": "model",
+    "read_measurement": "measurements",
     "Settings": "settings",
     "pretrain": "pretraining",
 }  # fmt: skip
