@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -55,7 +56,9 @@ def symmetric_cross_entropy(
         with single_precision(rows.device):
             matrix = logits(rows, *others)
         left_out = _left_out(groups, slice(0, len(rows)), 0)
-        left_out = torch.zeros_like(matrix, dtype=torch.bool) if left_out is None else left_out
+        if left_out is None:
+            own = torch.arange(len(rows), device=rows.device)
+            return sum(F.cross_entropy(x, own, label_smoothing=label_smoothing) for x in (matrix, matrix.T)) / 2
         along_rows = _cross_entropy(matrix, left_out, label_smoothing)
         return (along_rows + _cross_entropy(matrix.T, left_out.T, label_smoothing)) / 2
     return _InChunks.apply(logits, groups, label_smoothing, first, rows, *others)

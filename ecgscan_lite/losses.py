@@ -84,7 +84,7 @@ class InfoNCELoss(nn.Module):
         """Shape: a, b (B, D); groups (B,) or (B, B); returns a scalar."""
 
         def logits(a: Tensor, b: Tensor, temperature: Tensor) -> Tensor:
-            return a @ b.T / temperature
+            return (a / temperature) @ b.T  # so the division is of (B, D), not of (B, B)
 
         others = (_unit(b), _temperature(self.log_temperature))
         return symmetric_cross_entropy(logits, _unit(a), others, groups, self.label_smoothing, first)
