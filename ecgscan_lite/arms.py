@@ -57,7 +57,8 @@ class Arm:
         of: an arm above this one whose weights are looked at; nothing is trained then.
         starts_from: an arm above this one whose weights it starts from.
         untrained: how many encoders with weights of their own there are for each seed; nothing is trained then.
-        from_scratch: start from random weights on every data set.
+        from_scratch: take nothing from the data set before: start from random weights on every data set, or from those
+            that `starts_from` has there.
         optional: leave the arm out, with the reason, where its weights can't be fetched.
         uses_labels: says that it learns from labels; an arm that does without saying so is refused.
         settings: of pretraining, in place of the common ones and those of the data set.

@@ -99,7 +99,8 @@ def embed_texts(
     for row, of_record in enumerate(units):
         report_ids[row, : len(of_record)] = [number[text] for text in of_record]
     show = bool(progress) if progress is not None else os.isatty(2)
-    return Texts(TextEncoder(settings.towers.text, cache).encode(distinct or [""], progress=show), report_ids)
+    encoder = TextEncoder(settings.towers.text, cache, settings.towers.text_pooling)
+    return Texts(encoder.encode(distinct or [""], progress=show), report_ids)
 
 
 def draw_batch(

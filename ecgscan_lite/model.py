@@ -61,7 +61,7 @@ class ECGScan(nn.Module):
             **towers.image_options,
         )  # fmt: skip
         self.signal_encoder = SIGNAL_TOWERS[towers.signal]()
-        self.text_encoder = TextEncoder(towers.text)
+        self.text_encoder = TextEncoder(towers.text, pooling=towers.text_pooling)
         self.image_head = _head(self.image_encoder.feature_dim, towers.embedding_dim)
         self.signal_head = _head(self.signal_encoder.feature_dim, towers.embedding_dim)
         self.text_head = _head(text_dim, towers.embedding_dim)

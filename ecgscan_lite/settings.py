@@ -76,6 +76,8 @@ class TowerSettings:
         signal_frozen: keep the signal tower as `signal_weights` or `run.initial_weights` has it; its head is trained
             all the same.
         text: "minilm" (the weights installed with this package), a folder, or a hub id of sentence-transformers.
+        text_pooling: how a text's tokens become one embedding: "own", as the files of that model say, "cls", the first
+            token, or "mean". A hub id of a plain transformers model says nothing, and its card has to be asked.
         embedding_dim: D, of the joint space.
         decoder_dim: width of the decoder that reconstructs the leads.
     """
@@ -87,6 +89,7 @@ class TowerSettings:
     signal_weights: str = ""
     signal_frozen: bool = False
     text: str = "minilm"
+    text_pooling: Literal["own", "cls", "mean"] = "own"
     embedding_dim: int = 128
     decoder_dim: int = 128
 

@@ -278,6 +278,16 @@ def test_a_text_tower_from_a_folder(tmp_path: Path) -> None:
     text._load("minilm").save(str(tmp_path / "tower"))
     embeddings = [TextEncoder(name).encode(["paced rhythm"]) for name in ("minilm", str(tmp_path / "tower"))]
     torch.testing.assert_close(*embeddings)
+    plain = text._load("minilm")[0]
+    for part in (plain.auto_model, plain.tokenizer):  # as models are published that know nothing of pooling
+        part.save_pretrained(str(tmp_path / "plain"))
+    tokens = plain.tokenizer(["paced rhythm"], return_tensors="pt")
+    with torch.inference_mode():
+        hidden = plain.auto_model(**tokens).last_hidden_state[0]
+    cache = tmp_path / "texts.safetensors"
+    for pooling, expected in (("own", hidden.mean(dim=0)), ("mean", hidden.mean(dim=0)), ("cls", hidden[0])):
+        (embedding,) = TextEncoder(str(tmp_path / "plain"), cache, pooling).encode(["paced rhythm"])
+        torch.testing.assert_close(embedding, expected, atol=1e-5, rtol=1e-4)
     with pytest.raises(ValueError, match="can't be loaded") as refusal:
         TextEncoder(str(tmp_path / "nothing here")).encode(["x"])
     assert "\n" not in str(refusal.value)
