@@ -24,6 +24,7 @@ class DataSet:
 
     Attributes:
         corpus: "synthetic", or a folder made by `ecgscan prepare`.
+        splits: a CSV of `record_id` and `split` in place of the corpus's own; what it does not name is left out.
         task: classes of the linear probe, one of `tasks.TASKS`.
         train, val, test: how many records of a split at most; 0 takes all.
         probed: how many of the training records the linear probes learn from; 0 for all.
@@ -33,6 +34,7 @@ class DataSet:
     """
 
     corpus: str = "synthetic"
+    splits: str = ""
     task: str = "super"
     train: int = 0
     val: int = 0
@@ -57,8 +59,8 @@ class Arm:
         of: an arm above this one whose weights are looked at; nothing is trained then.
         starts_from: an arm above this one whose weights it starts from.
         untrained: how many encoders with weights of their own there are for each seed; nothing is trained then.
-        from_scratch: take nothing from the data set before: start from random weights on every data set, or from those
-            that `starts_from` has there.
+        carries_over: start from its own weights on the data set before. Where it does not, it starts on every data set
+            from those that `starts_from` has there, or from random ones.
         optional: leave the arm out, with the reason, where its weights can't be fetched.
         uses_labels: says that it learns from labels; an arm that does without saying so is refused.
         settings: of pretraining, in place of the common ones and those of the data set.
@@ -70,7 +72,7 @@ class Arm:
     of: str = ""
     starts_from: str = ""
     untrained: int = 0
-    from_scratch: bool = False
+    carries_over: bool = True
     optional: bool = False
     uses_labels: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
@@ -170,12 +172,12 @@ class Comparison:
     def origins(self, data: str, arm: str) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
         """The run, a data set and an arm, that the weights come from; and that of the signal tower, if it is another.
 
-        On a data set that follows another, an arm starts from its own weights there, with the signal tower that the
-        arm it starts from has learned here.
+        On a data set that follows another, an arm that carries over starts from its own weights there, with the signal
+        tower that the arm it starts from has learned here.
         """
         given, before = self.arms[arm], self.data[data].starts_from
         teacher = (data, given.starts_from) if given.starts_from else None
-        if before and not given.from_scratch:
+        if before and given.carries_over:
             return (before, arm), teacher
         return teacher, None
 
@@ -191,6 +193,8 @@ class Comparison:
                 task_names(data.task)
             except ValueError as error:
                 raise SettingsError(f"data set {name!r}: {error}") from None
+            if data.splits and data.corpus == "synthetic":
+                raise SettingsError(f"data set {name!r}: synthetic records have splits of their own; leave out splits")
             if min(data.train, data.val, data.test, data.probed) < 0:
                 raise SettingsError(f"data set {name!r}: numbers of records are 0 or more")
             sizes = {self.settings_of(name, arm, 0).page for arm in self.arms}

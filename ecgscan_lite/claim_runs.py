@@ -24,6 +24,7 @@ from ecgscan_lite.model import ECGScan, load
 from ecgscan_lite.pretraining import pretrain
 from ecgscan_lite.settings import PageSettings, Settings
 from ecgscan_lite.shift import identity, require_unseen
+from ecgscan_lite.splits import with_splits
 from ecgscan_lite.trainer import RunError, what_matters
 from ecgscan_lite.views import Drawing
 
@@ -35,6 +36,7 @@ def open_corpora(comparison: Comparison) -> dict[str, Corpus]:
 
     Raises:
         CorpusError: a folder is no corpus.
+        SplitError: a file of splits does not fit its corpus.
         ValueError: a patient is in two splits, or a split has no records.
     """
     corpora = {}
@@ -195,7 +197,7 @@ def _open(data: DataSet) -> Corpus:
         parts = [open_dataset("synthetic", split=split, n=limits[split] or None) for split in SPLITS]
         splits = [split for split, part in zip(SPLITS, parts, strict=True) for _ in range(len(part))]
         return Corpus.from_records(chain(*parts), splits=splits, name="synthetic")
-    corpus = Corpus(data.corpus)
+    corpus = with_splits(Corpus(data.corpus), data.splits) if data.splits else Corpus(data.corpus)
     return corpus.subset(np.concatenate([corpus.rows(split)[: limits[split] or None] for split in SPLITS]))
 
 

@@ -29,11 +29,13 @@ def test_the_comparisons_that_come_with_the_project_have_every_arm(name: str) ->
     wanted = {
         "random", "supervised", "supervised_outputs", "simclr", "image_text", "image_signal", "pairwise_only",
         "gram_only", "without_reconstruction", "reconstruct_then_classify", "signal_tower", "signal_text",
+        "fine_tuned", "fine_tuned_outputs",
     }  # fmt: skip
     assert wanted <= set(comparison.arms)
     assert comparison.arms["random"].untrained * len(comparison.seeds) >= 10
     with_labels = {name for name, arm in comparison.arms.items() if arm.uses_labels}
-    assert with_labels == {"supervised", "supervised_outputs"}
+    assert with_labels == {"supervised", "supervised_outputs", "fine_tuned", "fine_tuned_outputs"}
+    assert comparison.origins("synthetic", "fine_tuned") == (("synthetic", "ours"), None)
     ours = comparison.settings_of("synthetic", "ours", 1)
     assert ours.run.seed == 1 and ours.data.text == "reports" and ours.loss.gram and ours.loss.pairwise
     assert comparison.settings_of("synthetic", "without_constraint", 1) == ours.replace(loss__soft_lead=0.0)
@@ -48,8 +50,8 @@ def test_arms_start_from_others_and_on_a_second_data_set_from_themselves() -> No
     comparison = Comparison.from_dict(
         _tables(
             after={"role": "ablation", "starts_from": "teacher"},
-            scratch={"role": "baseline", "from_scratch": True},
-            both={"role": "ablation", "starts_from": "teacher", "from_scratch": True},
+            scratch={"role": "baseline", "carries_over": False},
+            both={"role": "ablation", "starts_from": "teacher", "carries_over": False},
         )
     )
     assert comparison.origins("synthetic", "ours") == (None, None)

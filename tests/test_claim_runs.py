@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from ecgscan_lite.batches import draw_batch
 from ecgscan_lite.claim_report import claims_table, evaluate_claims
 from ecgscan_lite.claim_runs import Runs, open_corpora
 from ecgscan_lite.claim_views import View, look
+from ecgscan_lite.corpus import Corpus, prepare
+from ecgscan_lite.settings import SettingsError
 from ecgscan_lite.trainer import RunError
 
 TINY = """
@@ -115,6 +118,22 @@ def _check(results: dict[str, Any], out: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert all(row[-1] in page for row in claims_table(results)) and "no_such_tower" in page
     assert not list(out.rglob("*.tmp"))
+
+
+def test_a_data_set_takes_the_splits_of_a_file(settings: Path, tmp_path: Path) -> None:
+    folder = prepare("synthetic", None, tmp_path / "corpus", n=4, jobs=1)
+    names = Corpus(folder).index["record_id"][[0, 1, 5, 9]].tolist()
+    splits = tmp_path / "splits.csv"
+    pd.DataFrame({"record_id": names, "split": ["test", "train", "val", "train"]}).to_csv(splits, index=False)
+    given = tomllib.loads(TINY)
+    given["data"]["kept"] = {"corpus": str(folder), "splits": str(splits), "train": 1}
+    index = open_corpora(Comparison.from_dict(given))["kept"].index
+    assert dict(zip(index["split"], index["record_id"], strict=True)) == {
+        "test": names[0], "train": names[1], "val": names[2],
+    }  # fmt: skip
+    given["data"]["kept"]["corpus"] = "synthetic"
+    with pytest.raises(SettingsError, match="splits of their own"):
+        Comparison.from_dict(given)
 
 
 def test_a_test_patient_among_those_of_pretraining_is_refused(settings: Path, tmp_path: Path) -> None:

@@ -137,8 +137,9 @@ def _pretrain(settings: Settings) -> None:
 
 
 def test_two_processes_end_with_the_weights_of_one(tmp_path: Path) -> None:
-    # AdamW divides a gradient by its own size: where it is near zero, rounding is learned at the full rate
-    runs = [_settings(tmp_path / name, optimiser__learning_rate=1e-4) for name in ("one", "two")]
+    # AdamW divides a gradient by its own size: where it is near zero, rounding is learned at the full rate. At this
+    # one the weights move up to sixty times as far as they may differ.
+    runs = [_settings(tmp_path / name, optimiser__learning_rate=3e-5) for name in ("one", "two")]
     one = pretrain(runs[0], corpus=_corpus())
     assert in_processes(_pretrain, runs[1]) == [0, 0]
     first, second = (load_file(run / "model.safetensors") for run in (one, tmp_path / "two"))
