@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,23 @@ def test_codes_of_near_places_are_alike() -> None:
     positions = grid_positions(2, 3)
     torch.testing.assert_close(positions[4], torch.tensor([0.5, 0.75]))  # second row, second column
     torch.testing.assert_close(encode_positions(positions).square().sum(dim=-1), torch.full((6,), 24.0))
+
+
+@pytest.mark.skipif(
+    shutil.which("g++") is None or not Path(sysconfig.get_path("include"), "Python.h").is_file(),
+    reason="torch.compile needs a C++ compiler and Python's headers",
+)
+def test_a_compiled_signal_tower_has_the_gradients_of_the_plain_one() -> None:
+    """At an odd length: the window that then overhangs the end was divided by too much in the compiled gradient."""
+    torch.manual_seed(0)
+    plain = SignalResNet(widths=(4, 8))
+    compiled = copy.deepcopy(plain)
+    compiled.compile()
+    signal, weights = torch.randn(2, 12, 18), torch.randn(2, 16)
+    for tower in (plain, compiled):
+        (tower(signal) * weights).sum().backward()
+    for (name, p), q in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: name + text)
 
 
 @pytest.mark.parametrize("tower", [SignalResNet(), SignalViT(depth=2, width=64, heads=2)])

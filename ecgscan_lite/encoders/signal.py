@@ -45,7 +45,9 @@ class _ResidualBlock(nn.Module):
             nn.Conv2d(width, width, (1, 7), padding=(0, 3), bias=False),
             nn.BatchNorm2d(width),
         )
-        self.shortcut = nn.Sequential(nn.AvgPool2d((1, 2), ceil_mode=True), nn.Conv2d(channels, width, 1, bias=False))
+        # no padding is there to count, but counted, compiled gradients are wrong in PyTorch 2.14 and 2.15 (its #198119)
+        pool = nn.AvgPool2d((1, 2), ceil_mode=True, count_include_pad=False)
+        self.shortcut = nn.Sequential(pool, nn.Conv2d(channels, width, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))
