@@ -11,6 +11,8 @@ from typing import Any, Literal, Self, get_type_hints
 from ecgscan_lite.settings_limits import check_limits
 from ecgscan_lite.settings_tables import SettingsError, as_toml, build, refuse_unknown
 
+TextPooling = Literal["own", "cls", "mean"]
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -89,7 +91,7 @@ class TowerSettings:
     signal_weights: str = ""
     signal_frozen: bool = False
     text: str = "minilm"
-    text_pooling: Literal["own", "cls", "mean"] = "own"
+    text_pooling: TextPooling = "own"
     embedding_dim: int = 128
     decoder_dim: int = 128
 

@@ -6,10 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# Before torch is imported, here and in the kernels of the notebooks: tests run side by side, one thread each.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("TQDM_DISABLE", "1")
-
 import numpy as np
 import pytest
 import wfdb

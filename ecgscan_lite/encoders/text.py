@@ -7,17 +7,18 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ecgscan_lite.settings import TextPooling
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 MINILM = "minilm"  # the tower that is installed with this package
-Pooling = Literal["own", "cls", "mean"]
 
 
 class TextEncoder:
@@ -36,7 +37,7 @@ class TextEncoder:
             files say. Those of a plain transformers model say nothing, and sentence-transformers takes the mean then.
     """
 
-    def __init__(self, name: str = MINILM, cache: str | Path | None = None, pooling: Pooling = "own") -> None:
+    def __init__(self, name: str = MINILM, cache: str | Path | None = None, pooling: TextPooling = "own") -> None:
         self.name = name
         self.pooling = pooling
         self.cache = Path(cache) if cache else None
@@ -71,7 +72,7 @@ class TextEncoder:
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, pooling: Pooling = "own") -> SentenceTransformer:
+def _load(name: str, pooling: TextPooling = "own") -> SentenceTransformer:
     """A sentence-transformers model on the CPU, with a pooling of its tokens."""
     source = name
     if name == MINILM:
@@ -99,7 +100,7 @@ def _load(name: str, pooling: Pooling = "own") -> SentenceTransformer:
 
 
 @lru_cache(maxsize=4)
-def _embed(name: str, pooling: Pooling, texts: tuple[str, ...], progress: bool) -> Tensor:
+def _embed(name: str, pooling: TextPooling, texts: tuple[str, ...], progress: bool) -> Tensor:
     with torch.inference_mode():
         embeddings = _load(name, pooling).encode(
             list(texts), batch_size=32, convert_to_tensor=True, show_progress_bar=progress, device="cpu"
