@@ -25,10 +25,9 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.leads import LEADS
+from ecgscan_lite.corpus import Corpus, prepare
+from ecgscan_lite.ecg.leads import LEADS
 from ecgscan_lite.memory import keep_freed_memory
-from ecgscan_lite.preparation import prepare
 
 BATCH, SECONDS, RECORDS_PER_SHARD = 64, 10, 128
 

@@ -1,9 +1,9 @@
-"""Embedding: pages a second through `embed_images`, beside the bare image tower, and how long the weights take to load.
+"""Embedding: pages a second through `embed_images`, beside the bare image encoder, and how long the weights take to load.
 
     python benchmarks/embedding.py --out book/results/embedding.json
 
 Both get the same pages, of the model's size, in the same batches on one core, in turns, with what is freed kept, as
-`ecgscan embed` does; timm's tower alone gets them as normalised floats, and does not pool. Loading is timed in new
+`ecgscan embed` does; timm's encoder alone gets them as normalised floats, and does not pool. Loading is timed in new
 processes, after the import of torch and timm, with the hub switched off.
 """
 
@@ -48,23 +48,23 @@ def main() -> None:
     pages = es.render(signals, dataset.fs, size=model.page_size).image
     floats = [model.image_encoder.normalise(batch) for batch in pages.split(BATCH)]
 
-    def tower() -> None:
+    def encoder() -> None:
         with torch.inference_mode():
             for batch in floats:
                 model.image_encoder.backbone.forward_features(batch)
 
-    bare, whole = best([tower, lambda: model.embed_images(pages, batch_size=BATCH)], arguments.repeats)
+    bare, whole = best([encoder, lambda: model.embed_images(pages, batch_size=BATCH)], arguments.repeats)
     offline = os.environ | {"HF_HUB_OFFLINE": "1"}
     loading = [
         float(subprocess.check_output([sys.executable, "-c", LOADING], text=True, env=offline)) for _ in range(5)
     ]
     result = {
-        "tower": model.towers.image, "page_size": list(model.page_size),
+        "encoder": model.encoders.image, "page_size": list(model.page_size),
         "pages_per_second": PAGES / whole, "bare_tower_pages_per_second": PAGES / bare,
         "share_of_bare_speed": bare / whole, "load_seconds": statistics.median(loading),
     }  # fmt: skip
     print(
-        f"{result['pages_per_second']:.0f} pages/s, {result['share_of_bare_speed']:.1%} of the tower's bare "
+        f"{result['pages_per_second']:.0f} pages/s, {result['share_of_bare_speed']:.1%} of the encoder's bare "
         f"{result['bare_tower_pages_per_second']:.0f}; weights loaded in {result['load_seconds']:.2f} s"
     )
     if arguments.out:

@@ -1,10 +1,10 @@
-"""A training step beside the bare forward and backward of its image tower.
+"""A training step beside the bare forward and backward of its image encoder.
 
     python benchmarks/pretraining.py --out book/results/pretraining_benchmark.json                 # on a CPU
     python benchmarks/pretraining.py --device cuda --out book/results/pretraining_gpu.json         # on a GPU
 
-The step is what `ecgscan pretrain` runs: records read and drawn as pages, three towers, decoder, losses, clipping and
-AdamW. The bare side is a copy of the same timm tower on the same pages, already scaled and on the device: forward and
+The step is what `ecgscan pretrain` runs: records read and drawn as pages, three encoders, decoder, losses, clipping and
+AdamW. The bare side is a copy of the same timm encoder on the same pages, already scaled and on the device: forward and
 backward, with and without its own AdamW, in the same precision and memory format. All sides run in turns within one
 process, and ratios are medians over the rounds, so that they hold on a machine whose speed drifts. Times are those of
 the wall, synchronised on a GPU. Records a second and the wait for data are those of steps in a row, the next batch
@@ -31,21 +31,21 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from ecgscan_lite.batches import draw_ahead, draw_batch, draw_pages, embed_texts, open_corpus, training_rows
-from ecgscan_lite.budget import estimate
 from ecgscan_lite.memory import keep_freed_memory
-from ecgscan_lite.pretraining import _initial_model
-from ecgscan_lite.processes import Processes
-from ecgscan_lite.settings import Settings, TowerSettings
-from ecgscan_lite.trainer import Trainer
+from ecgscan_lite.settings import EncoderSettings, Settings
+from ecgscan_lite.training.batches import draw_pages, embed_texts, make_batch, open_corpus, prefetch, training_rows
+from ecgscan_lite.training.cost import estimate
+from ecgscan_lite.training.distributed import Processes
+from ecgscan_lite.training.pretrain import _initial_model
+from ecgscan_lite.training.trainer import Trainer
 
 STEPS = 10_000  # of the learning rate's schedule; none of it is waited for
 
 
 class Case(NamedTuple):
-    """A tower, what it sees, how many at a time, and of what share of them the leads are read."""
+    """An encoder, what it sees, how many at a time, and of what share of them the leads are read."""
 
-    tower: str
+    encoder: str
     size: tuple[int, int]
     batches: tuple[int, ...]
     ageing: str = "none"
@@ -92,12 +92,12 @@ class Step:
     """A training step of a case, and its parts, each as a function without arguments."""
 
     def __init__(self, case: Case, batch: int, arguments: argparse.Namespace, device: torch.device) -> None:
-        default = case.tower == TowerSettings().image
-        towers = {} if default else {"towers__image": case.tower, "towers__image_options": {}}
+        default = case.encoder == EncoderSettings().image
+        encoders = {} if default else {"encoders__image": case.encoder, "encoders__image_options": {}}
         self.settings = Settings().replace(
             data__records=2 * batch, page__height=case.size[0], page__width=case.size[1], page__ageing=case.ageing,
-            optimiser__batch_size=batch, optimiser__precision=arguments.precision, run__seed=arguments.seed,
-            run__compile=arguments.compile, run__device=str(device), loss__reconstruction_share=case.read, **towers,
+            optimizer__batch_size=batch, optimizer__precision=arguments.precision, run__seed=arguments.seed,
+            run__compile=arguments.compile, run__device=str(device), loss__reconstruction_share=case.read, **encoders,
         )  # fmt: skip
         self.device, self.number = device, 0
         self.corpus = open_corpus(self.settings)
@@ -119,7 +119,7 @@ class Step:
             self.bare = torch.compile(self.bare)
 
     def functions(self) -> dict[str, Callable[[], object]]:
-        """By name: the whole, the bare tower, and the parts."""
+        """By name: the whole, the bare encoder, and the parts."""
         model, objective = self.model, self.trainer.objective
         return {
             "step": lambda: self.trainer.take_step(self.draw()),
@@ -128,16 +128,16 @@ class Step:
             "drawing": self.draw,
             "rendering": self.render,
             "forward and backward": lambda: self.learn(lambda: [objective(model, self.batch)]),
-            "image tower": lambda: self.learn(self.see),
-            "signal tower": lambda: self.learn(lambda: [model.signal_encoder(self.batch.signals.nan_to_num())]),
+            "image encoder": lambda: self.learn(self.see),
+            "signal encoder": lambda: self.learn(lambda: [model.signal_encoder(self.batch.signals.nan_to_num())]),
             "decoder": lambda: self.learn(lambda: list(model.decoder(self.page))),
-            "optimiser": self.update,
+            "optimizer": self.update,
         }
 
     def in_a_row(self, steps: int) -> tuple[float, float]:
         """Steps as a run takes them, a thread drawing the next batch: seconds of one, and the share of waiting."""
         waited, start = 0.0, 0.0
-        batches = draw_ahead(lambda _: self.draw(), range(steps + 2), self.device)
+        batches = prefetch(lambda _: self.draw(), range(steps + 2), self.device)
         for number in range(steps + 2):
             if number == 2:  # the first two do not count
                 _wait(self.device)
@@ -153,7 +153,7 @@ class Step:
     def draw(self) -> object:
         """The next step's batch, pages and all."""
         self.number += 1
-        return draw_batch(self.settings, self.corpus, self.rows, self.texts, self.number - 1, self.device)
+        return make_batch(self.settings, self.corpus, self.rows, self.texts, self.number - 1, self.device)
 
     def render(self) -> object:
         """The pages alone, the signals being read already."""
@@ -161,7 +161,7 @@ class Step:
         return draw_pages(self.signals, self.corpus.fs, self.settings.page, seeds, self.device)
 
     def see(self) -> list[torch.Tensor]:
-        """What the image tower gives to the heads and to the decoder."""
+        """What the image encoder gives to the heads and to the decoder."""
         page = self.model.image_encoder(self.batch.pages)
         return [page.features, page.tokens]
 
@@ -172,15 +172,15 @@ class Step:
             outputs = [x.float().square().mean() for x in forward()]
         torch.stack(outputs).sum().backward()
         self.bare_optimiser.zero_grad(set_to_none=True)
-        self.trainer.optimiser.zero_grad(set_to_none=True)
+        self.trainer.optimizer.zero_grad(set_to_none=True)
 
     def bare_step(self) -> None:
-        """The bare tower's forward and backward, clipping and AdamW."""
+        """The bare encoder's forward and backward, clipping and AdamW."""
         dtype = self.trainer.autocast
         with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = self.bare(self.scaled).float().square().mean()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.bare.parameters(), self.settings.optimiser.clip_norm)
+        nn.utils.clip_grad_norm_(self.bare.parameters(), self.settings.optimizer.max_grad_norm)
         self.bare_optimiser.step()
         self.bare_optimiser.zero_grad(set_to_none=True)
 
@@ -188,15 +188,15 @@ class Step:
         """Clipping and AdamW with gradients of zero, which take as long as others."""
         for parameter in self.trainer.parameters.values():
             parameter.grad = torch.zeros_like(parameter)
-        nn.utils.clip_grad_norm_(self.trainer.parameters.values(), self.settings.optimiser.clip_norm)
-        self.trainer.optimiser.step()
-        self.trainer.optimiser.zero_grad(set_to_none=True)
+        nn.utils.clip_grad_norm_(self.trainer.parameters.values(), self.settings.optimizer.max_grad_norm)
+        self.trainer.optimizer.step()
+        self.trainer.optimizer.zero_grad(set_to_none=True)
 
 
 def measure(
     case: Case, batch: int, arguments: argparse.Namespace, device: torch.device, peak: float
 ) -> dict[str, object]:
-    """One row: seconds of the step and its parts, and its ratio to the bare tower."""
+    """One row: seconds of the step and its parts, and its ratio to the bare encoder."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     step = Step(case, batch, arguments, device)
@@ -209,7 +209,7 @@ def measure(
         torch.cuda.max_memory_allocated(device) if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     )
     return {
-        "tower": case.tower, "size": case.size, "batch": batch, "ageing": case.ageing, "read": case.read,
+        "encoder": case.encoder, "size": case.size, "batch": batch, "ageing": case.ageing, "read": case.read,
         "precision": str(step.trainer.autocast).removeprefix("torch."), "compiled": arguments.compile,
         "records_per_second": batch / each, "data_wait": data_wait,
         "ms": {name: 1e3 * x for name, x in seconds.items()},
@@ -237,18 +237,18 @@ def _wait(device: torch.device) -> None:
 
 def steps_table(rows: list[dict]) -> Table:
     """What a step takes, and where the time goes."""
-    table = Table("tower", "page", title="training step")
+    table = Table("encoder", "page", title="training step")
     for name in ("batch", "records/s", "wait", "step, ms", "bare, ms", "ratio", "with AdamW", "draw", "image", "signal",
                  "decoder", "rest", "AdamW", "FLOP use", "MB"):  # fmt: skip
         table.add_column(name, justify="right")
     for row in rows:
         ms = row["ms"]
-        rest = ms["forward and backward"] - ms["image tower"] - ms["signal tower"] - ms["decoder"]
-        parts = (ms["drawing"], ms["image tower"], ms["signal tower"], ms["decoder"], rest, ms["optimiser"])
+        rest = ms["forward and backward"] - ms["image encoder"] - ms["signal encoder"] - ms["decoder"]
+        parts = (ms["drawing"], ms["image encoder"], ms["signal encoder"], ms["decoder"], rest, ms["optimizer"])
         page = "x".join(map(str, row["size"])) + ("" if row["ageing"] == "none" else f" {row['ageing']}")
         page += "" if row["read"] == 1 else f", read {row['read']:.0%}"
         table.add_row(
-            row["tower"], page, str(row["batch"]), f"{row['records_per_second']:.1f}", f"{row['data_wait']:.1%}",
+            row["encoder"], page, str(row["batch"]), f"{row['records_per_second']:.1f}", f"{row['data_wait']:.1%}",
             f"{ms['step']:.1f}",
             f"{ms['bare']:.1f}", f"{row['ratio_to_bare']:.2f}", f"{row['ratio_to_bare_with_adamw']:.2f}",
             *(f"{part / ms['step']:.1%}" for part in parts), f"{row['flop_utilisation']:.1%}",
@@ -288,7 +288,7 @@ def main(given: list[str] | None = None) -> None:
             try:
                 rows.append(measure(case, batch, arguments, device, peak))
             except torch.cuda.OutOfMemoryError:
-                print(f"{case.tower}: a batch of {batch} does not fit", file=sys.stderr)
+                print(f"{case.encoder}: a batch of {batch} does not fit", file=sys.stderr)
                 break
     console = Console(width=190)
     console.print(steps_table(rows))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecgscan_lite.tasks import TASKS
+from ecgscan_lite.ecg.tasks import TASKS
 
 if TYPE_CHECKING:
     from ecgscan_lite.settings import Settings
@@ -41,7 +41,7 @@ def quickstart(
     seed: Seed = 0,
 ) -> None:
     """Synthetic records to pages, pretraining, evaluation and a report, in a few minutes and without a download."""
-    from ecgscan_lite.quickstart import quickstart as run
+    from ecgscan_lite.experiments.quickstart import quickstart as run
 
     _print_results(run(out, seed=seed, pretrained=pretrained), out)
 
@@ -77,7 +77,7 @@ def prepare(
     and `statements` (SCP codes: `NORM;SR`, or JSON); other columns are ignored. Without a split the patient decides.
     """
     from ecgscan_lite.corpus import Corpus
-    from ecgscan_lite.preparation import prepare as run
+    from ecgscan_lite.corpus import prepare as run
 
     options = {"seed": seed} if dataset == "synthetic" else {}
     if table is not None:
@@ -122,8 +122,8 @@ def render(
 
     Interrupted, it continues where it was.
     """
-    from ecgscan_lite.page_files import write_pages
     from ecgscan_lite.rendering import INKS, LAYOUTS, PAPERS
+    from ecgscan_lite.rendering.files import write_pages
     from ecgscan_lite.rendering.names import by_name
 
     drawn = replace(
@@ -179,7 +179,7 @@ def pretrain(
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     if is_first:
         print(given.to_toml())
-    from ecgscan_lite.pretraining import pretrain as run
+    from ecgscan_lite.training.pretrain import pretrain as run
 
     folder = run(given, resume=resume is not None)
     if is_first:
@@ -196,10 +196,10 @@ def embed(
     seed: Seed = 0,
 ) -> None:
     """Embed images of ECGs: a row of features for each, for search, clustering or a classifier of your own."""
-    from ecgscan_lite.embedding_files import find_images, write_embeddings
+    from ecgscan_lite.experiments.embed import find_images, write_embeddings
 
     find_images(images)  # before the seconds that a model takes to load
-    from ecgscan_lite.model import load
+    from ecgscan_lite.models.ecgscan import load
 
     count, refused = write_embeddings(load(weights), images, out)
     print(f"{count} embeddings in {out}")
@@ -260,11 +260,11 @@ def evaluate(
     corpus = Corpus(data)
     source = Corpus(trained_on) if trained_on else None
     if splits:
-        from ecgscan_lite.splits import with_splits
+        from ecgscan_lite.corpus.splits import with_splits
 
         corpus = with_splits(corpus, splits)
-    from ecgscan_lite.evaluate import evaluate_run
-    from ecgscan_lite.shift import AGEINGS, LAYOUTS, Pages
+    from ecgscan_lite.experiments.evaluate import evaluate_run
+    from ecgscan_lite.experiments.robustness import AGEINGS, LAYOUTS, Pages
 
     pages = Pages(shift_layout or LAYOUTS, shift_ageing or AGEINGS) if shift else None
     results = evaluate_run(
@@ -320,7 +320,7 @@ def _end_if_refused(refused: list[str], what: str) -> None:
 def _print_budget(settings: Settings, records: int | None, measured: Path | None, price: float | None) -> None:
     from rich.console import Console
 
-    from ecgscan_lite.dry_run import dry_run
+    from ecgscan_lite.training.dry_run import dry_run
 
     console = Console()
     for paragraph in dry_run(settings, records, measured, price):
@@ -336,8 +336,8 @@ def _print_claims(claims: Path, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ecgscan_lite.claim_report import CLAIM_COLUMNS, claims_table, evaluate_claims
-    from ecgscan_lite.reporting import REPORT_FILE
+    from ecgscan_lite.experiments.comparison.report import CLAIM_COLUMNS, claims_table, evaluate_claims
+    from ecgscan_lite.reporting.report import REPORT_FILE
 
     results, table = evaluate_claims(claims, out), Table(*CLAIM_COLUMNS)
     for row in claims_table(results):
@@ -354,7 +354,7 @@ def _print_results(results: dict, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ecgscan_lite.reporting import REPORT_FILE, RESULT_COLUMNS, results_table
+    from ecgscan_lite.reporting.report import REPORT_FILE, RESULT_COLUMNS, results_table
 
     table = Table(*RESULT_COLUMNS)
     for row in results_table(results):

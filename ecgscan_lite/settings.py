@@ -1,17 +1,87 @@
-"""What a run can be told: one dataclass per concern, read from TOML, checked, and printed with every run."""
+"""What a run can be told: one dataclass per concern, read from TOML, checked, and printed with every run.
+
+A field's type is its check. Nothing heavy is imported here, neither torch nor the rendering: the names of layouts,
+degradations and paper sizes are part of the settings' types, and a test compares them with the tables that define them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
+import warnings
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_type_hints
 
-from ecgscan_lite.settings_limits import check_limits
-from ecgscan_lite.settings_tables import SettingsError, as_toml, build, refuse_unknown
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ecgscan_lite.ecg.tasks import task_names
+from ecgscan_lite.files import reason
+
+T = TypeVar("T")
+
+LOSS_TERMS = ("pairwise", "gram", "reconstruction", "visibility", "position", "soft_lead")
+
+Layout = Literal[
+    "3x4", "3x4+1", "3x4+3", "6x2", "6x2+1", "12x1", "3x4-cabrera", "3x4+1-cabrera", "3x4+3-cabrera", "6x2-cabrera",
+    "6x2+1-cabrera", "12x1-cabrera",
+]  # fmt: skip
+PaperSize = Literal["full", "letter", "a4", "strip"]
+Degradation = Literal[
+    "scan", "photo", "worn", "0001-rendered", "0003-colour-scan", "0004-bw-scan", "0005-photo-of-print",
+    "0006-photo-of-screen", "0009-photo-of-stained", "0010-photo-of-damaged", "0011-colour-scan-of-mouldy",
+    "0012-bw-scan-of-mouldy",
+]  # fmt: skip
 TextPooling = Literal["own", "cls", "mean"]
+
+
+class SettingsError(ValueError):
+    """A setting that can't be used; the message is one line that names it and says what is allowed."""
+
+
+def split_ageing(ageing: str) -> tuple[str, int | None]:
+    """The preset and the severity, if there is one, that a name of an ageing stands for: "photo:3" is photo, 3.
+
+    Raises:
+        ValueError: there is no such preset or severity; the message says which there are.
+    """
+    preset, colon, severity = ageing.partition(":")
+    if preset not in get_args(Degradation):
+        raise ValueError(f"unknown ageing {preset!r}: choose one of {', '.join(get_args(Degradation))}, or an Ageing")
+    if colon and severity not in ("1", "2", "3", "4", "5"):
+        raise ValueError(f"unknown severity {severity!r} in {ageing!r}: choose from 1, slight, to 5, severe")
+    return preset, int(severity) if colon else None
+
+
+def _known_ageing(ageing: str) -> str:
+    if ageing != "none":
+        split_ageing(ageing)
+    return ageing
+
+
+def _known_task(task: str) -> str:
+    task_names(task)
+    return task
+
+
+def _several(value: Any) -> Any:
+    """One name stands for a list of one; TOML's lists are tuples here."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Several = BeforeValidator(_several)
+Names = Annotated[tuple[str, ...], Field(min_length=1), Several]
+Ageing = Annotated[str, AfterValidator(_known_ageing)]
+Task = Annotated[str, AfterValidator(_known_task)]
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, gt=0)]
+CountOrZero = Annotated[int, Field(strict=True, ge=0)]
+Pixels = Annotated[int, Field(strict=True, ge=64, le=4000)]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -20,51 +90,51 @@ class DataSettings:
 
     Attributes:
         corpus: "synthetic", a folder made by `ecgscan prepare`, or several of these, learned from together.
-        records: how many records of the training split of each at most; 0 takes all.
-        modalities: "image,signal,text", or "signal,text" to train the teachers of a later run: no pages are drawn then.
-            What to compare with: "image,text", without any signal; "image,image", two pages of a record (SimCLR);
-            "image,labels", the classes of `task` (supervised, the weights that are best on validation are kept).
+        records: the largest number of training records taken from each corpus; 0 takes all.
+        modalities: "image,signal,text", or "signal,text" for signal pretraining, which renders no pages. Baselines are
+            "image,text", without any signal; "image,image", two pages of a record (SimCLR); and "image,labels", the
+            classes of `task` (supervised; the weights with the best validation are kept).
         text: where the text of a record comes from. "reports": its own report, and a record without one takes no part
             in the text terms; "labels": text made from its statements, which is supervision and no self-supervision;
             "none": no text terms.
-        text_unit: "finding": each step draws findings, one sentence or clause each, from the report of a record, which
+        text_unit: "finding": each step takes findings, one sentence or clause each, from the report of a record, which
             is what prompts look like; "report": the text as a whole.
-        findings_per_step: how many findings of a record each step draws.
-        task: of "image,labels", one of `tasks.TASKS`.
+        findings_per_step: the number of findings that each step takes from a record.
+        task: the classes of "image,labels", one of `tasks.TASKS`.
     """
 
-    corpus: tuple[str, ...] = ("synthetic",)
-    records: int = 0
+    corpus: Names = ("synthetic",)
+    records: CountOrZero = 0
     modalities: Literal["image,signal,text", "signal,text", "image,text", "image,image", "image,labels"] = (
         "image,signal,text"
     )
     text: Literal["reports", "labels", "none"] = "reports"
     text_unit: Literal["finding", "report"] = "finding"
-    findings_per_step: int = 4
-    task: str = "all"
+    findings_per_step: Count = 4
+    task: Task = "all"
 
 
 @dataclass(frozen=True)
 class PageSettings:
-    """The pages that the image tower sees, drawn afresh at every step.
+    """The pages that the image encoder sees, rendered anew at every step.
 
     Attributes:
         layouts: names of page layouts; each page has one of them, those that are named twice twice as often.
-        height, width: px.
+        height, width: size of the image, px.
         ageing: names of ageing presets, with a severity ("photo:2") or without, or "none"; each page has one of them.
-        sheets: shapes of the paper; each page has one of them. "full" has that of the image; the others, "letter", "a4"
-            and "strip", are fitted into it whole, on white, as images of such sheets are.
+        paper_sizes: shapes of the paper; each page has one of them. "full" has the shape of the image; "letter", "a4"
+            and "strip" are fitted into it whole, on white.
     """
 
-    layouts: tuple[str, ...] = ("3x4+1",)
-    height: int = 128
-    width: int = 192
-    ageing: tuple[str, ...] = ("none",)
-    sheets: tuple[str, ...] = ("full",)
+    layouts: Annotated[tuple[Layout, ...], Field(min_length=1), Several] = ("3x4+1",)
+    height: Pixels = 128
+    width: Pixels = 192
+    ageing: Annotated[tuple[Ageing, ...], Field(min_length=1), Several] = ("none",)
+    paper_sizes: Annotated[tuple[PaperSize, ...], Field(min_length=1), Several] = ("full",)
 
 
 @dataclass(frozen=True)
-class TowerSettings:
+class EncoderSettings:
     """The encoders.
 
     Attributes:
@@ -73,87 +143,87 @@ class TowerSettings:
         image_options: further arguments of `timm.create_model`.
         image_pretrained: start from timm's published weights.
         signal: "resnet" or "vit".
-        signal_weights: a run's folder or a hub id whose signal tower to start from, whatever its other towers; "" for
-            none.
-        signal_frozen: keep the signal tower as `signal_weights` or `run.initial_weights` has it; its head is trained
-            all the same.
+        signal_weights: a run's folder or a hub id whose signal encoder to start from, whatever its other encoders; ""
+            starts from random weights.
+        signal_frozen: keep the signal encoder as `signal_weights` or `run.initial_weights` has it ("locked", as in LiT,
+            Zhai et al., CVPR 2022); its head is trained all the same.
         text: "minilm" (the weights installed with this package), a folder, or a hub id of sentence-transformers.
-        text_pooling: how a text's tokens become one embedding: "own", as the files of that model say, "cls", the first
-            token, or "mean". A hub id of a plain transformers model says nothing, and its card has to be asked.
-        embedding_dim: D, of the joint space.
-        decoder_dim: width of the decoder that reconstructs the leads.
+        text_pooling: how the tokens of a text become one embedding: "own", as the files of that model say; "cls", the
+            first token; or "mean". The files of a plain transformers model do not say: its card does.
+        embedding_dim: D, the dimension of the joint space.
+        decoder_dim: width of the decoder that reconstructs the leads, a multiple of 32.
     """
 
     image: str = "resnet10t"
     image_options: dict[str, Any] = field(default_factory=lambda: {"channels": [24, 64, 160, 320], "stem_width": 8})
-    image_pretrained: bool = False
+    image_pretrained: Flag = False
     signal: Literal["resnet", "vit"] = "resnet"
     signal_weights: str = ""
-    signal_frozen: bool = False
+    signal_frozen: Flag = False
     text: str = "minilm"
     text_pooling: TextPooling = "own"
-    embedding_dim: int = 128
-    decoder_dim: int = 128
+    embedding_dim: Count = 128
+    decoder_dim: Annotated[int, Field(strict=True, gt=0, multiple_of=32)] = 128
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Weights of the terms, and what shapes them.
+    """Weights of the terms of the loss, and the parameters of the terms.
 
     Attributes:
         gram: weight of the Gram volume loss over image, signal and text.
         pairwise: weight of the mean of the pairwise losses image-signal, image-text and signal-text.
         pairwise_kind: "infonce" or "sigmoid".
         reconstruction: weight of the reconstruction of what the page shows.
-        visibility: weight of the judgement whether the page shows a lead.
-        placement: weight of the judgement where on the page each lead is.
+        visibility: weight of the classification of what the page shows.
+        position: weight of the loss of where on the page each lead is.
         soft_lead: weight of the soft-lead constraint, per mV of mean absolute residual.
-        soft_lead_warm_up: share of the steps over which that weight rises from 0, in proportion. Leads that can't be
-            read yet obey the constraint best when they are flat, and with all its weight at once they can stay so.
-        reconstruction_share: share of a step's records whose leads are reconstructed; a page has thousands of samples
-            to learn from, so that a part of the records serves, and costs less.
-        temperature: at the start; it is learned.
-        label_smoothing: of the Gram volume and InfoNCE losses.
+        soft_lead_warmup_fraction: fraction of the steps over which that weight rises linearly from 0. Leads that can't
+            be read yet obey the constraint best when they are flat, and with the full weight at once they can stay so.
+        reconstruction_share: fraction of the records of a step whose leads are reconstructed; a page has thousands of
+            samples to learn from, so that a part of the records suffices, and costs less.
+        temperature: initial temperature; it is learned.
+        label_smoothing: label smoothing of the Gram volume and InfoNCE losses.
     """
 
-    gram: float = 1.0
-    pairwise: float = 1.0
+    gram: NotNegative = 1.0
+    pairwise: NotNegative = 1.0
     pairwise_kind: Literal["infonce", "sigmoid"] = "infonce"
-    reconstruction: float = 3.0
-    visibility: float = 0.03
-    placement: float = 0.1
-    soft_lead: float = 0.3
-    soft_lead_warm_up: float = 0.5
-    reconstruction_share: float = 1.0
-    temperature: float = 0.07
-    label_smoothing: float = 0.1
+    reconstruction: NotNegative = 3.0
+    visibility: NotNegative = 0.03
+    position: NotNegative = 0.1
+    soft_lead: NotNegative = 0.3
+    soft_lead_warmup_fraction: Fraction = 0.5
+    reconstruction_share: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
+    temperature: Positive = 0.07
+    label_smoothing: Fraction = 0.1
 
 
 @dataclass(frozen=True)
-class OptimiserSettings:
+class OptimizerSettings:
     """AdamW with linear warm-up and cosine decay.
 
     Attributes:
         epochs: passes over the training records.
-        batch_size: records a step, over all processes; contrastive losses see all of them.
-        micro_batch: how many records a process encodes at once, so that a large batch fits in memory: each piece is
-            encoded twice, the second time for its gradient (Gao et al., RepL4NLP 2021); 0 encodes all at once.
-        learning_rate: at its peak.
-        final_rate: learning rate at the end, as a share of the peak; 1 for a run that another one continues.
-        weight_decay: of matrices and kernels; gains, biases and temperatures have none.
-        warm_up: share of the steps.
-        clip_norm: norm that the gradient is clipped to.
+        batch_size: records per step, over all processes; contrastive losses see all of them.
+        micro_batch: number of records that a process encodes at once, so that a large batch fits in memory: each part
+            is encoded twice, the second time for its gradient (Gao et al., RepL4NLP 2021); 0 encodes all at once.
+        learning_rate: peak learning rate.
+        min_lr_ratio: learning rate at the end, as a fraction of the peak; 1 for a run that another one continues.
+        weight_decay: weight decay of matrices and kernels; gains, biases and temperatures have none.
+        warmup_fraction: fraction of the steps over which the learning rate rises.
+        max_grad_norm: norm that the gradient is clipped to.
         precision: "bf16" autocast, "fp32", or "auto": bf16 where the device computes in it.
     """
 
-    epochs: int = 6
-    batch_size: int = 64
-    micro_batch: int = 0
-    learning_rate: float = 2e-3
-    final_rate: float = 0.0
-    weight_decay: float = 0.05
-    warm_up: float = 0.1
-    clip_norm: float = 1.0
+    epochs: Count = 6
+    batch_size: Annotated[int, Field(strict=True, ge=2)] = 64
+    micro_batch: CountOrZero = 0
+    learning_rate: Positive = 2e-3
+    min_lr_ratio: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.0
+    weight_decay: NotNegative = 0.05
+    warmup_fraction: Fraction = 0.1
+    max_grad_norm: Positive = 1.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 
@@ -164,24 +234,28 @@ class RunSettings:
     Attributes:
         out: folder of the run.
         initial_weights: a run's folder to start from, or "" for random weights.
-        seed: of the weights, the order of the records, and the pages.
+        seed: seed of the weights, the order of the records, and the pages.
         device: "auto", "cpu", "cuda", ...
-        compile: compile the image and signal towers with `torch.compile`; it needs a C++ compiler or Triton.
+        compile: compile the image and signal encoders with `torch.compile`; it needs a C++ compiler or Triton.
         checkpoint_every: seconds between checkpoints.
         validate_every: steps between zero-shot validations on records of the validation split; 0 for none.
-        validate_records: how many of them at most.
+        validate_records: the largest number of records of a validation.
         tensorboard: keep the log for TensorBoard too.
     """
 
     out: str = "runs/pretraining"
     initial_weights: str = ""
-    seed: int = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     device: str = "auto"
-    compile: bool = False
-    checkpoint_every: float = 60.0
-    validate_every: int = 0
-    validate_records: int = 1000
-    tensorboard: bool = False
+    compile: Flag = False
+    checkpoint_every: NotNegative = 60.0
+    validate_every: CountOrZero = 0
+    validate_records: Count = 1000
+    tensorboard: Flag = False
+
+
+#: Settings of `RunSettings` that do not change the result of a run.
+WITHOUT_EFFECT = ("out", "checkpoint_every", "validate_every", "validate_records", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -190,9 +264,9 @@ class Settings:
 
     data: DataSettings = field(default_factory=DataSettings)
     page: PageSettings = field(default_factory=PageSettings)
-    towers: TowerSettings = field(default_factory=TowerSettings)
+    encoders: EncoderSettings = field(default_factory=EncoderSettings)
     loss: LossSettings = field(default_factory=LossSettings)
-    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
     @classmethod
@@ -202,14 +276,7 @@ class Settings:
         Raises:
             SettingsError: no such file, no TOML, or a setting that is unknown, of the wrong type or out of range.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: can't be read as settings ({_reason(error)})") from None
-        try:
-            return cls.from_dict(tomllib.loads(text))
-        except (tomllib.TOMLDecodeError, SettingsError) as error:
-            raise SettingsError(f"{path}: {error}") from None
+        return read_toml(path, cls.from_dict)
 
     @classmethod
     def from_dict(cls, tables: dict[str, Any]) -> Self:
@@ -218,11 +285,7 @@ class Settings:
         Raises:
             SettingsError: a setting is unknown, of the wrong type or out of range.
         """
-        concerns = get_type_hints(cls)
-        refuse_unknown("table", tables, concerns)
-        settings = cls(**{name: build(name, concerns[name], table) for name, table in tables.items()})
-        check_limits(settings)
-        return settings
+        return validate(cls, current_names(tables))
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries of plain values."""
@@ -231,7 +294,7 @@ class Settings:
     def to_toml(self) -> str:
         """The settings as TOML that `read` reads back to equal settings."""
         tables = [
-            "\n".join([f"[{concern}]", *(f"{name} = {as_toml(value)}" for name, value in values.items())])
+            "\n".join([f"[{concern}]", *(f"{name} = {_as_toml(value)}" for name, value in values.items())])
             for concern, values in self.to_dict().items()
         ]
         return "\n\n".join(tables) + "\n"
@@ -245,10 +308,109 @@ class Settings:
         return type(self).from_dict(tables)
 
 
-def build_towers(table: dict[str, Any]) -> TowerSettings:
-    """The towers of a model from the description that is kept beside its weights."""
-    return build("towers", TowerSettings, table)
+def reproducible_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that change the result: all but where the run is kept, how often, and what is logged."""
+    tables = settings.to_dict()
+    for name in WITHOUT_EFFECT:
+        del tables["run"][name]
+    return tables
 
 
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else "not UTF-8 text"
+def validate(cls: type[T], table: Any, where: str = "") -> T:
+    """A dataclass from a table of plain values, each checked against the type of its field.
+
+    Args:
+        where: what the table is called in messages.
+
+    Raises:
+        SettingsError: a setting is unknown, of the wrong type or out of range.
+    """
+    try:
+        return _adapter(cls).validate_python(table)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, cls, where)) from None
+
+
+def read_toml(path: str | Path, build: Any) -> Any:
+    """What `build` makes of the tables of a TOML file.
+
+    Raises:
+        SettingsError: no such file, no TOML, or `build` refuses what it holds.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: can't be read as settings ({reason(error)})") from None
+    try:
+        return build(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, SettingsError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+#: Names of the first edition, which are read for one version more.
+OLD_TABLES = {"towers": "encoders", "optimiser": "optimizer"}
+OLD_SETTINGS = {
+    ("page", "sheets"): "paper_sizes",
+    ("loss", "placement"): "position",
+    ("loss", "soft_lead_warm_up"): "soft_lead_warmup_fraction",
+    ("optimizer", "final_rate"): "min_lr_ratio",
+    ("optimizer", "warm_up"): "warmup_fraction",
+    ("optimizer", "clip_norm"): "max_grad_norm",
+}
+
+
+def current_names(tables: dict[str, Any]) -> dict[str, Any]:
+    """Tables of settings under their current names; those of the first edition are read with a warning."""
+    renamed: dict[str, Any] = {}
+    for old_table, values in tables.items():
+        table = _renamed(old_table, OLD_TABLES.get(old_table))
+        if isinstance(values, dict):
+            values = {_renamed(name, OLD_SETTINGS.get((table, name)), table): x for name, x in values.items()}
+        renamed[table] = values
+    return renamed
+
+
+def _renamed(old: str, new: str | None, table: str = "") -> str:
+    if new is None:
+        return old
+    old_name, new_name = (f"{table}.{name}" if table else f"[{name}]" for name in (old, new))
+    warnings.warn(f"{old_name} is now called {new_name}; the old name will not be read in the next version",
+                  FutureWarning, stacklevel=4)  # fmt: skip
+    return new
+
+
+@cache
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
+    pending = [cls]
+    while pending:  # dataclasses within dataclasses refuse unknown names too
+        one = pending.pop()
+        one.__pydantic_config__ = ConfigDict(extra="forbid")
+        hints = [inner for hint in get_type_hints(one).values() for inner in (hint, *get_args(hint))]
+        pending += [hint for hint in hints if dataclasses.is_dataclass(hint)]
+    return TypeAdapter(cls)
+
+
+def _explain(error: ValidationError, cls: type, where: str) -> str:
+    """The first fault of a table in one line."""
+    fault = error.errors()[0]
+    names = [name for name in fault["loc"] if isinstance(name, str)]
+    name = ".".join([where] * bool(where) + names)
+    if fault["type"] == "unexpected_keyword_argument":
+        for inner in names[:-1]:
+            cls = get_type_hints(cls)[inner]
+        known = ", ".join(field.name for field in dataclasses.fields(cls))
+        return f"no setting {name!r}: there are {known}"
+    if fault["type"] == "missing":
+        return f"{name.rpartition('.')[0] or 'the file'} has no {names[-1]}"
+    if fault["type"] in ("dataclass_type", "dict_type"):
+        return f"[{name}] has to be a table"
+    return f"{name} = {fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _as_toml(value: Any) -> str:
+    """A plain value in TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_as_toml(x)}" for key, x in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_as_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else repr(value)

@@ -28,11 +28,11 @@ CARD = WEIGHTS / "README.md"
 
 def ship(run: Path) -> None:
     """Copy a run's model in half precision, with its settings and the records that it has learned from."""
-    from ecgscan_lite.model import load
+    from ecgscan_lite.models.ecgscan import load
 
     description = json.loads((run / "model.json").read_text(encoding="utf-8"))
     pretraining = description["pretraining"]
-    for table, name in (("data", "corpus"), ("run", "initial_weights"), ("towers", "signal_weights")):
+    for table, name in (("data", "corpus"), ("run", "initial_weights"), ("encoders", "signal_weights")):
         given = pretraining.get(table, {}).get(name, "")  # the names of folders, not where they were
         names = [Path(one).name for one in ([given] if isinstance(given, str) else given)]
         pretraining.get(table, {})[name] = names[0] if isinstance(given, str) else names
@@ -49,7 +49,7 @@ def card() -> str:
         json.loads((RESULTS / f"weights_on_{name}.json").read_text(encoding="utf-8"))
         for name in ("ptbxl_mini", "ptbxl_mini_letter", "synthetic")
     )
-    data, page, towers = (about["pretraining"][table] for table in ("data", "page", "towers"))
+    data, page, encoders = (about["pretraining"][table] for table in ("data", "page", "encoders"))
     size = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) / 1e6
     records = " and ".join(f"{count:,} {_NAMES.get(name, name)}" for name, count in learned.sort_index().items())
     return f"""# Model card: the weights in the package
@@ -59,10 +59,10 @@ An image encoder of electrocardiograms with the signal encoder, the heads and th
 
 | | |
 | --- | --- |
-| image tower | {towers["image"]}, pages of {page["height"]} x {page["width"]} px, taken whole |
+| image encoder | {encoders["image"]}, pages of {page["height"]} x {page["width"]} px, taken whole |
 | learned from | {records}; text: {data["text"]} of the records, where there are any, and no labels |
 | pages | drawn afresh at every step: {_list(page["layouts"])}; ageing: {_list(page["ageing"])} |
-| sheets | {_list(page["sheets"])}; "full" is as wide and high as the image |
+| sheets | {_list(page["paper_sizes"])}; "full" is as wide and high as the image |
 | made by | {_STAGES}, seed {about["pretraining"]["run"]["seed"]} |
 | versions | torch {real["run"]["versions"]["torch"]}, timm {real["run"]["versions"]["timm"]} |
 
@@ -112,7 +112,7 @@ def _list(names: str | list[str]) -> str:
 
 
 def _summary(results: dict[str, Any]) -> str:
-    rows = ["| macro AUROC | image | random encoder | signal tower |", "| --- | --- | --- | --- |"]
+    rows = ["| macro AUROC | image | random encoder | signal encoder |", "| --- | --- | --- | --- |"]
     for name, key in (("zero-shot", "zero_shot"), ("linear probe", "linear_probe")):
         cells = [f"{_interval(results[who][key], 'macro_auroc')}" for who in ("image", "random", "signal")]
         rows.append(f"| {name}, {len(_frequent(results['image'][key]))} classes | {' | '.join(cells)} |")
@@ -124,7 +124,7 @@ def _summary(results: dict[str, Any]) -> str:
 
 
 def _by_statement(results: dict[str, Any]) -> str:
-    rows = ["| statement | AUROC | signal tower | positives of n |", "| --- | --- | --- | --- |"]
+    rows = ["| statement | AUROC | signal encoder | positives of n |", "| --- | --- | --- | --- |"]
     image, signal = (_frequent(results[who]["zero_shot"]) for who in ("image", "signal"))
     for code, row in sorted(image.items(), key=lambda item: -item[1]["auroc"]):
         positives = f"{row['n_positive']} of {row['n']}"

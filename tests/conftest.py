@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import wfdb
 
-from ecgscan_lite.leads import LEADS
+from ecgscan_lite.ecg.leads import LEADS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ECGSCAN_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -1,4 +1,4 @@
-"""The benchmark of the training step runs, on tiny towers, and writes what the dry run reads."""
+"""The benchmark of the training step runs, on tiny encoders, and writes what the dry run reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from ecgscan_lite.dry_run import measured_speeds
+from ecgscan_lite.training.dry_run import measured_speeds
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "pretraining.py"
 
@@ -35,7 +35,7 @@ def test_the_script_measures_tiny_towers_and_its_record_gives_a_speed(
     [row] = record["steps"]
     assert row["ratio_to_bare"] == pytest.approx(row["ms"]["step"] / row["ms"]["bare"])
     assert row["records_per_second"] > 0 and 0 <= row["data_wait"] < 1
-    assert min(row["ms"]["step"], row["ms"]["image tower"], row["flop_utilisation"]) > 0
+    assert min(row["ms"]["step"], row["ms"]["image encoder"], row["flop_utilisation"]) > 0
     [speed] = measured_speeds(tmp_path / "record.json")
     assert speed.at(1) == pytest.approx(row["records_per_second"] * row["flops_per_record"])
 
@@ -58,4 +58,4 @@ def test_towers_of_the_gpu_cases_exist(benchmark: ModuleType) -> None:
     import timm
 
     for cases in benchmark.CASES.values():
-        assert all(timm.is_model(case.tower) for case in cases)
+        assert all(timm.is_model(case.encoder) for case in cases)

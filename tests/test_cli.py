@@ -20,12 +20,12 @@ from PIL import Image
 
 from ecgscan_lite import cli
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.model import ECGScan
-from ecgscan_lite.page_files import FORMATS
+from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.rendering import LAYOUTS, PAPERS, PRESETS
-from ecgscan_lite.settings import Settings, TowerSettings
+from ecgscan_lite.rendering.files import FORMATS
+from ecgscan_lite.settings import EncoderSettings, Settings
 
-TINY = TowerSettings(image="test_resnet", image_options={}, embedding_dim=16, decoder_dim=32)
+TINY = EncoderSettings(image="test_resnet", image_options={}, embedding_dim=16, decoder_dim=32)
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 
 
@@ -270,8 +270,8 @@ def test_prepare_pretrain_evaluate_on_real_records(ecgscan: Callable, tmp_path: 
     code, printed, _ = ecgscan("prepare", "ptbxl", "--root", ptbxl_root, "--out", corpus, "--limit", 400, "--jobs", 1)
     assert code == 0 and "400 records" in printed
     settings = Settings().replace(
-        data__corpus=str(corpus), run__out=str(run), optimiser__epochs=1, towers__image="test_resnet",
-        towers__image_options={}, page__height=64, page__width=112,
+        data__corpus=str(corpus), run__out=str(run), optimizer__epochs=1, encoders__image="test_resnet",
+        encoders__image_options={}, page__height=64, page__width=112,
     )  # fmt: skip
     (tmp_path / "settings.toml").write_text(settings.to_toml())
     assert ecgscan("pretrain", tmp_path / "settings.toml")[0] == 0
@@ -307,15 +307,15 @@ def test_prepare_pretrain_evaluate_on_real_records(ecgscan: Callable, tmp_path: 
 
 def test_quickstart_gives_the_same_table_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Smoke-sized; the second run is interrupted in its third stage, and goes on."""
-    from ecgscan_lite import quickstart
+    from ecgscan_lite.experiments import quickstart
 
     monkeypatch.setattr(quickstart, "RECORDS", {"train": 130, "val": 100, "test": 130})
     tiny = quickstart.stages
 
     def stages(out: Path, seed: int) -> list[Settings]:
         changes = {
-            "towers__image": "test_resnet", "towers__image_options": {}, "page__height": 64, "page__width": 112,
-            "optimiser__epochs": 1, "data__records": 128,
+            "encoders__image": "test_resnet", "encoders__image_options": {}, "page__height": 64, "page__width": 112,
+            "optimizer__epochs": 1, "data__records": 128,
         }  # fmt: skip
         return [settings.replace(**changes) for settings in tiny(out, seed)]
 

@@ -11,8 +11,8 @@ from ecgscan_lite.settings import Settings, SettingsError
 
 def test_settings_survive_toml(tmp_path: Path) -> None:
     settings = Settings().replace(
-        towers__image="test_vit", towers__image_options={"depth": 2, "name with space": [1, 2]},
-        page__layouts=["3x4", "12x1"], loss__soft_lead=0.1, run__out='a "quoted" folder', towers__image_pretrained=True,
+        encoders__image="test_vit", encoders__image_options={"depth": 2, "name with space": [1, 2]},
+        page__layouts=["3x4", "12x1"], loss__soft_lead=0.1, run__out='a "quoted" folder', encoders__image_pretrained=True,
     )  # fmt: skip
     file = tmp_path / "settings.toml"
     file.write_text(settings.to_toml(), encoding="utf-8")
@@ -21,28 +21,28 @@ def test_settings_survive_toml(tmp_path: Path) -> None:
 
 def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text("[optimiser]\nlearning_rate = 1\n")
+    file.write_text("[optimizer]\nlearning_rate = 1\n")
     settings = Settings.read(file)
-    assert settings.optimiser.learning_rate == 1.0 and isinstance(settings.optimiser.learning_rate, float)
-    assert settings.replace(optimiser__learning_rate=Settings().optimiser.learning_rate) == Settings()
+    assert settings.optimizer.learning_rate == 1.0 and isinstance(settings.optimizer.learning_rate, float)
+    assert settings.replace(optimizer__learning_rate=Settings().optimizer.learning_rate) == Settings()
 
 
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("[optimizer]\nepochs = 1", ["optimizer", "optimiser"]),
-        ("[optimiser]\nepoch = 1", ["epoch", "epochs"]),
-        ("[optimiser]\nepochs = 0", ["optimiser.epochs"]),
-        ("[optimiser]\nepochs = 1.5", ["optimiser.epochs", "int"]),
-        ("[optimiser]\nepochs = true", ["optimiser.epochs"]),
-        ("[optimiser]\nlearning_rate = nan", ["optimiser.learning_rate"]),
+        ("[optimize]\nepochs = 1", ["optimize", "optimizer"]),
+        ("[optimizer]\nepoch = 1", ["epoch", "epochs"]),
+        ("[optimizer]\nepochs = 0", ["optimizer.epochs"]),
+        ("[optimizer]\nepochs = 1.5", ["optimizer.epochs", "int"]),
+        ("[optimizer]\nepochs = true", ["optimizer.epochs"]),
+        ("[optimizer]\nlearning_rate = nan", ["optimizer.learning_rate"]),
         ("[loss]\nsoft_lead = -1", ["loss.soft_lead"]),
         ("[loss]\npairwise_kind = 'cosine'", ["infonce", "sigmoid"]),
         ("[page]\nlayouts = []", ["page.layouts"]),
         ("[page]\nheight = 10", ["page.height", "64"]),
         ("[page]\nlayouts = ['4x3']", ["page.layouts", "4x3", "3x4+1"]),
         ("[page]\nageing = ['none', 'scan:9']", ["page.ageing", "scan:9", "from 1"]),
-        ("[page]\nsheets = ['a5']", ["page.sheets", "a5", "full", "letter"]),
+        ("[page]\nsheets = ['a5']", ["page.paper_sizes", "a5", "full", "letter"]),
         ("[data]\ntask = 'rythm'", ["data.task", "rythm", "rhythm"]),
         ("[data]\ntext = 'label'", ["reports", "labels", "none"]),
         ("page = 3", ["page"]),

@@ -8,13 +8,13 @@ import os
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from ecgscan_lite.records import ECGRecord
+from ecgscan_lite.ecg.records import ECGRecord
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 #: Module and class of each data set.
 _HOMES: dict[str, tuple[str, str]] = {
-    "synthetic": ("synthetic", "Synthetic"),
+    "synthetic": ("synthetic.dataset", "Synthetic"),
     "ptbxl": ("ptbxl", "PTBXL"),
     "mimic_iv_ecg": ("mimic_iv_ecg", "MIMICIVECG"),
     "code15": ("code15", "CODE15"),

@@ -14,8 +14,8 @@ import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
 from ecgscan_lite.datasets.tables import TableDataset, find_headers
-from ecgscan_lite.records import ECGRecord, read_record
-from ecgscan_lite.statements import CPSC2018_STATEMENTS, SNOMED_STATEMENTS
+from ecgscan_lite.ecg.records import ECGRecord, read_record
+from ecgscan_lite.ecg.statements import CPSC2018_STATEMENTS, SNOMED_STATEMENTS
 
 #: Folders that hold a collection, below the root, by the collection's name.
 _FOLDERS: dict[str, tuple[str, ...]] = {

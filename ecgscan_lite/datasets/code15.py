@@ -13,8 +13,8 @@ import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
 from ecgscan_lite.datasets.tables import TableDataset, read_table, require_unique
-from ecgscan_lite.records import ECGRecord, RecordError, resample, signal_issues, to_float32
-from ecgscan_lite.wfdb_files import one_line
+from ecgscan_lite.ecg.readers.wfdb import one_line
+from ecgscan_lite.ecg.records import ECGRecord, RecordError, resample, signal_issues, to_float32
 
 if TYPE_CHECKING:
     import h5py

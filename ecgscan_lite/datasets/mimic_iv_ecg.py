@@ -12,7 +12,7 @@ import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
 from ecgscan_lite.datasets.tables import TableDataset, read_below, read_table, require_unique
-from ecgscan_lite.records import ECGRecord
+from ecgscan_lite.ecg.records import ECGRecord
 
 RECORD_LIST, MEASUREMENTS = "record_list.csv", "machine_measurements.csv"
 _REPORT_COLUMN = re.compile(r"report_(\d+)")

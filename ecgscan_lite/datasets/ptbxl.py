@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ecgscan_lite.datasets.tables import TableDataset, read_table
-from ecgscan_lite.records import ECGRecord, RecordError, read_record
-from ecgscan_lite.statements import STATEMENTS
+from ecgscan_lite.ecg.records import ECGRecord, RecordError, read_record
+from ecgscan_lite.ecg.statements import STATEMENTS
 
 #: Official use of the ten folds: 9 and 10 are the ones with records that a human has validated.
 SPLIT_FOLDS: dict[str, tuple[int, ...]] = {"train": tuple(range(1, 9)), "val": (9,), "test": (10,)}

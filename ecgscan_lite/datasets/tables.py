@@ -12,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.records import ECGRecord, RecordError, read_record
-from ecgscan_lite.wfdb_files import one_line
+from ecgscan_lite.ecg.readers.wfdb import one_line
+from ecgscan_lite.ecg.records import ECGRecord, RecordError, read_record
 
 
 class TableDataset(ABC):

@@ -12,8 +12,8 @@ import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
 from ecgscan_lite.datasets.tables import TableDataset, find_headers, read_below, read_table, require_unique
-from ecgscan_lite.records import ECGRecord
-from ecgscan_lite.statements import STATEMENTS
+from ecgscan_lite.ecg.records import ECGRecord
+from ecgscan_lite.ecg.statements import STATEMENTS
 
 _TABLE = "records.csv"
 _SPLITS = ("train", "val", "test")

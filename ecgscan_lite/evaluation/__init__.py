@@ -10,7 +10,7 @@ from ecgscan_lite.evaluation.calibration import CalibrationResult, calibration
 from ecgscan_lite.evaluation.classification import ClassificationResult, judge
 from ecgscan_lite.evaluation.cross_validation import CrossValidatedProbe, cross_validated_probe, patient_folds
 from ecgscan_lite.evaluation.label_efficiency import LabelEfficiency, draw_subset, label_efficiency
-from ecgscan_lite.evaluation.probe import Probe, ProbeResult, Recipe, Split, fit_probe, linear_probe
+from ecgscan_lite.evaluation.probe import Hyperparameters, Probe, ProbeResult, Split, fit_probe, linear_probe
 from ecgscan_lite.evaluation.reconstruction import ReconstructionResult, reconstruction, reconstruction_by_record
 from ecgscan_lite.evaluation.retrieval import retrieval
 from ecgscan_lite.evaluation.robustness import Condition, Questions, Seen, conditions, shared_zero_shot, shift_grid
@@ -37,7 +37,7 @@ __all__ = [
     "Probe",
     "ProbeResult",
     "Questions",
-    "Recipe",
+    "Hyperparameters",
     "ReconstructionResult",
     "Seen",
     "Split",

@@ -47,7 +47,7 @@ def calibration(
     *,
     bins: int = 10,
     spacing: str = "mass",
-    least_positives: int = 1,
+    min_positives: int = 1,
 ) -> CalibrationResult:
     """Expected calibration error, Brier score and reliability of the probabilities of each class.
 
@@ -63,7 +63,7 @@ def calibration(
         classes: names of the columns of plain arrays.
         bins: how many.
         spacing: "mass" or "width".
-        least_positives: classes with fewer positives stay out of the means.
+        min_positives: classes with fewer positives stay out of the means.
 
     Raises:
         ValueError: shapes differ, a probability is not from 0 to 1, or there is no such spacing.
@@ -88,7 +88,7 @@ def calibration(
         },
         index=pd.Index(names, name="statement"),
     )
-    counted = table[table["n_positive"] >= least_positives]
+    counted = table[table["n_positive"] >= min_positives]
     pooled = reliability(probabilities.ravel(), labels.ravel(), bins, spacing)
     return CalibrationResult(table, pooled, float(counted["ece"].mean()), float(counted["brier"].mean()))
 

@@ -58,7 +58,7 @@ def judge(
     patients: Sequence | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
-    least_positives: int = 1,
+    min_positives: int = 1,
 ) -> ClassificationResult:
     """AUROC and average precision of every class, their counts, intervals and macro means.
 
@@ -70,7 +70,7 @@ def judge(
         classes: names of the columns of plain arrays.
         patients: the patient of each record, resampled as a whole. Shape: (N,).
         bootstrap: number of resamples; 0 leaves the intervals NaN.
-        least_positives: classes with fewer positives, or fewer negatives, stay in the table and out of the macro.
+        min_positives: classes with fewer positives, or fewer negatives, stay in the table and out of the macro.
 
     Raises:
         ValueError: the classes of scores and labels differ in name or in order, or no class has that many of both.
@@ -81,9 +81,9 @@ def judge(
         scores = scores.to_numpy()
     values = np.atleast_1d(auroc(labels, scores))
     n_positive = labels.sum(axis=0)
-    counted = np.minimum(n_positive, len(labels) - n_positive) >= max(1, least_positives)
+    counted = np.minimum(n_positive, len(labels) - n_positive) >= max(1, min_positives)
     if not counted.any():
-        least = "both positives and" if least_positives <= 1 else f"{least_positives} positives and as many"
+        least = "both positives and" if min_positives <= 1 else f"{min_positives} positives and as many"
         raise ValueError(f"no class has {least} negatives among the records to judge")
     interval, bounds = (np.nan, np.nan), np.full((len(names), 2), np.nan)
     if bootstrap:
@@ -97,7 +97,7 @@ def judge(
             "n": len(labels),
             "low": bounds[:, 0],
             "high": bounds[:, 1],
-            "note": [_note(int(count), len(labels), least_positives) for count in n_positive],
+            "note": [_note(int(count), len(labels), min_positives) for count in n_positive],
         },
         index=pd.Index(names, name="statement"),
     )
@@ -145,11 +145,11 @@ def require_same_classes(names: dict[str, tuple[str, ...]]) -> None:
         raise ValueError(f"{part} and {first} have different classes: {', '.join(different[:5]) or 'one is repeated'}")
 
 
-def _note(n_positive: int, n: int, least_positives: int) -> str:
+def _note(n_positive: int, n: int, min_positives: int) -> str:
     if n_positive == 0:
         return "no positives: not judged"
     if n_positive == n:
         return "no negatives: not judged"
     few = f"fewer than {FEW_POSITIVES} positives" if n_positive < FEW_POSITIVES else ""
-    left_out = "not in the mean" if min(n_positive, n - n_positive) < least_positives else ""
+    left_out = "not in the mean" if min(n_positive, n - n_positive) < min_positives else ""
     return ", ".join(filter(None, (few, left_out)))

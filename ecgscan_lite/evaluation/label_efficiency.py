@@ -43,7 +43,7 @@ def label_efficiency(
     classes: Sequence[str] | None = None,
     fractions: Sequence[float] = FRACTIONS,
     seeds: Sequence[int] = SEEDS,
-    least_positives: int = 1,
+    min_positives: int = 1,
     **recipe: Any,
 ) -> LabelEfficiency:
     """The linear probe on random parts of the training records, once for each seed.
@@ -52,7 +52,7 @@ def label_efficiency(
     are one part, so that there is one row for it.
 
     Args:
-        train, val, test, classes, least_positives: as of `linear_probe`.
+        train, val, test, classes, min_positives: as of `linear_probe`.
         fractions: shares of the training records, above 0 and at most 1.
         seeds: of the parts.
         **recipe: grid, scalings and class_weights, as of `linear_probe`.
@@ -68,9 +68,7 @@ def label_efficiency(
             chosen = draw_subset(labels, train.patients, fraction, seed)
             patients = None if train.patients is None else np.asarray(train.patients)[chosen]
             part = Split(np.asarray(train.embeddings)[chosen], pd.DataFrame(labels[chosen], columns=names), patients)
-            result = linear_probe(
-                part, val, test, classes=names, bootstrap=0, least_positives=least_positives, **recipe
-            )
+            result = linear_probe(part, val, test, classes=names, bootstrap=0, min_positives=min_positives, **recipe)
             absent = int((~labels[chosen].any(axis=0)).sum())
             rows.append((fraction, seed, len(chosen), absent, result.macro_auroc, result.macro_auprc))
     columns = ["fraction", "seed", "n_records", "classes_without_positives", "macro_auroc", "macro_auprc"]

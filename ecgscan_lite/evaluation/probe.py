@@ -33,7 +33,7 @@ class Split(NamedTuple):
     patients: Sequence | None = None
 
 
-class Recipe(NamedTuple):
+class Hyperparameters(NamedTuple):
     """The choices that a probe leaves to validation.
 
     Attributes:
@@ -58,7 +58,7 @@ class ProbeResult(ClassificationResult):
         calibration: how far the probabilities are from the frequencies on the test split.
     """
 
-    recipe: Recipe
+    recipe: Hyperparameters
     validation: pd.DataFrame
     scores: np.ndarray
     calibration: CalibrationResult
@@ -83,7 +83,7 @@ class Probe:
     classes: tuple[str, ...]
     weights: np.ndarray
     bias: np.ndarray
-    recipe: Recipe
+    recipe: Hyperparameters
     validation: pd.DataFrame
     notes: tuple[str, ...]
     patients: tuple[Sequence, Sequence] | None = None
@@ -93,7 +93,7 @@ class Probe:
         return log_odds(checked_embeddings(embeddings, len(embeddings), "test"), self.weights, self.bias)
 
     def judge(
-        self, test: Split | tuple, *, bootstrap: int = 1000, seed: int = 0, least_positives: int = 1
+        self, test: Split | tuple, *, bootstrap: int = 1000, seed: int = 0, min_positives: int = 1
     ) -> ProbeResult:
         """Judge the probe once on records that it has not seen; arguments and errors as `linear_probe`."""
         test = Split(*test)
@@ -102,7 +102,7 @@ class Probe:
         if self.patients is not None and test.patients is not None:
             check_disjoint(*self.patients, test.patients)
         scores = self.scores(checked_embeddings(test.embeddings, len(labels), "test"))
-        judged = judge(scores, labels, names, test.patients, bootstrap, seed, least_positives)
+        judged = judge(scores, labels, names, test.patients, bootstrap, seed, min_positives)
         joined = ["; ".join(filter(None, pair)) for pair in zip(judged.table["note"], self.notes, strict=True)]
         return ProbeResult(
             judged.table.assign(note=joined),
@@ -112,7 +112,7 @@ class Probe:
             recipe=self.recipe,
             validation=self.validation,
             scores=scores,
-            calibration=calibration(expit(scores), labels, names, least_positives=least_positives),
+            calibration=calibration(expit(scores), labels, names, min_positives=min_positives),
         )
 
 
@@ -127,7 +127,7 @@ def linear_probe(
     class_weights: Sequence[str | None] = (None,),
     bootstrap: int = 1000,
     seed: int = 0,
-    least_positives: int = 1,
+    min_positives: int = 1,
 ) -> ProbeResult:
     """Fit one logistic regression per class on `train`, choose its recipe on `val`, judge it once on `test`.
 
@@ -139,9 +139,9 @@ def linear_probe(
         train, val, test: embeddings (N, D), labels (N, C) and, if known, patients (N,); see `Split`.
         classes: names of the columns where labels are plain arrays.
         grid: inverse strengths of the L2 penalty to try.
-        scalings, class_weights: what else to try; see `Recipe`.
+        scalings, class_weights: what else to try; see `Hyperparameters`.
         bootstrap: resamples of the test patients for the intervals; 0 leaves them NaN.
-        least_positives: classes with fewer positives in `test` stay out of its means.
+        min_positives: classes with fewer positives in `test` stay out of its means.
 
     Raises:
         ValueError: the splits name different classes, or the same in another order; a patient is in two splits; an
@@ -154,7 +154,7 @@ def linear_probe(
     for name, split in splits.items():  # what is wrong with the test split is said before anything is fitted
         checked_embeddings(split.embeddings, len(labels[name]), name)
     probe = fit_probe(train, val, classes=names, grid=grid, scalings=scalings, class_weights=class_weights)
-    return probe.judge(test, bootstrap=bootstrap, seed=seed, least_positives=least_positives)
+    return probe.judge(test, bootstrap=bootstrap, seed=seed, min_positives=min_positives)
 
 
 def fit_probe(
@@ -183,7 +183,7 @@ def fit_probe(
 
 def recipes(
     grid: Sequence[float], scalings: Sequence[str] = ("standard",), class_weights: Sequence[str | None] = (None,)
-) -> list[Recipe]:
+) -> list[Hyperparameters]:
     """All combinations, the simplest first.
 
     Raises:
@@ -193,11 +193,11 @@ def recipes(
         raise ValueError('scalings are "standard" and "none", class weights None and "balanced"')
     if not grid or min(grid) <= 0:
         raise ValueError("the grid must hold penalties above 0")
-    return [Recipe(*choice) for choice in product(scalings, class_weights, sorted(grid))]
+    return [Hyperparameters(*choice) for choice in product(scalings, class_weights, sorted(grid))]
 
 
 def validate(
-    x_train: np.ndarray, y_train: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, recipes: list[Recipe]
+    x_train: np.ndarray, y_train: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, recipes: list[Hyperparameters]
 ) -> pd.DataFrame:
     """Macro AUROC of every recipe on validation, best first, ties in the order of the recipes."""
     fitted = fit_recipes(x_train, y_train, recipes)
@@ -209,12 +209,14 @@ def validate(
     return table.sort_values("macro_auroc", ascending=False, kind="stable", ignore_index=True)
 
 
-def best_recipe(validation: pd.DataFrame) -> Recipe:
+def best_recipe(validation: pd.DataFrame) -> Hyperparameters:
     """The recipe in the first row of what `validate` returns."""
-    return Recipe(*validation.loc[0, list(Recipe._fields)])
+    return Hyperparameters(*validation.loc[0, list(Hyperparameters._fields)])
 
 
-def fit_recipes(x: np.ndarray, y: np.ndarray, recipes: Sequence[Recipe]) -> dict[Recipe, tuple[np.ndarray, np.ndarray]]:
+def fit_recipes(
+    x: np.ndarray, y: np.ndarray, recipes: Sequence[Hyperparameters]
+) -> dict[Hyperparameters, tuple[np.ndarray, np.ndarray]]:
     """Weights and bias of every recipe, for embeddings as they are; each fit starts from that of the penalty before it.
 
     A class with a single value in `y` has weights of 0, and the log-odds of its share as bias. Balanced class weights

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.leads import IDENTITY_NAMES, LEADS, LIMB_IDENTITIES, LIMB_LEADS
+from ecgscan_lite.ecg.leads import IDENTITY_NAMES, LEADS, LIMB_IDENTITIES, LIMB_LEADS
 
 _MEASURES = ("correlation", "mae_mv", "snr_db")
 _FLAT_MV = 1e-6  # a target with less deviation than this, or less power, is a lead that was not recorded

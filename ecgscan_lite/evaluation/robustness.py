@@ -100,7 +100,7 @@ def shift_grid(
     probe: Mapping[str, Any] | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
-    least_positives: int = 10,
+    min_positives: int = 10,
 ) -> pd.DataFrame:
     """Zero-shot and linear probe under every condition, against the first condition, which is called clean.
 
@@ -119,7 +119,7 @@ def shift_grid(
         folder: for the cells; made if it is not there.
         key: all that the figures depend on beside the condition: model, data, seeds.
         probe: grid, scalings and class_weights, as of `fit_probe`.
-        least_positives: classes with fewer positives in the test split stay out of the means.
+        min_positives: classes with fewer positives in the test split stay out of the means.
 
     Returns:
         A row per condition: layout, ageing, severity, n; and macro AUROC of each measure with low and high; and
@@ -132,7 +132,7 @@ def shift_grid(
         raise ValueError("there are no conditions to judge")
     folder, key = Path(folder), _fingerprint({**key, "bootstrap": bootstrap, "seed": seed, "clean": grid[0]._asdict()})
     folder.mkdir(parents=True, exist_ok=True)
-    options = {"bootstrap": bootstrap, "seed": seed, "least_positives": least_positives}
+    options = {"bootstrap": bootstrap, "seed": seed, "min_positives": min_positives}
     statements = questions.statements.iloc[questions.splits["test"]]
     clean, rows = None, []
     for condition in grid:
@@ -209,7 +209,7 @@ def _loss(
 ) -> tuple[float, float, float]:
     """Macro AUROC on clean pages minus that on worn ones, with its paired bootstrap interval."""
     truth = labels.to_numpy(dtype=bool)
-    counted = np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) >= max(1, options["least_positives"])
+    counted = np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) >= max(1, options["min_positives"])
     truth, clean, worn = truth[:, counted], clean[:, counted], worn[:, counted]
     difference = float(macro(auroc(truth, clean)) - macro(auroc(truth, worn)))
     if not options["bootstrap"]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.leads import LEADS
+from ecgscan_lite.ecg.leads import LEADS
 
 BAND_HZ = (5.0, 20.0)  # where QRS complexes have their power, and P and T waves little
 REFRACTORY_S = 0.25  # no two beats are closer: 240 beats per minute

@@ -18,7 +18,7 @@ def zero_shot(
     patients: Sequence | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
-    least_positives: int = 1,
+    min_positives: int = 1,
 ) -> ClassificationResult:
     """Judge the similarity of each record to each statement's prompt.
 
@@ -28,7 +28,7 @@ def zero_shot(
         statements: codes of the columns, where neither argument is a DataFrame that names them.
         patients: the patient of each record, for the bootstrap. Shape: (N,).
         bootstrap: number of resamples of the patients; 0 leaves the intervals NaN.
-        least_positives: statements with fewer positives stay in the table and out of the macro.
+        min_positives: statements with fewer positives stay in the table and out of the macro.
 
     Raises:
         ValueError: the columns of scores and labels are not the same statements in the same order.
@@ -39,4 +39,4 @@ def zero_shot(
     """
     if statements is None and isinstance(scores, pd.DataFrame):
         statements = tuple(map(str, scores.columns))
-    return judge(scores, labels, statements, patients, bootstrap, seed, least_positives)
+    return judge(scores, labels, statements, patients, bootstrap, seed, min_positives)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgscan_lite.leads import LEADS
+from ecgscan_lite.ecg.leads import LEADS
 from ecgscan_lite.rendering import raster
-from ecgscan_lite.rendering.ageing import PRESETS, Ageing, find_ageing
-from ecgscan_lite.rendering.development import Aged
-from ecgscan_lite.rendering.layout import LAYOUTS, SHEETS, Frame, Layout, sheet_size
+from ecgscan_lite.rendering.degradation.apply import Aged
+from ecgscan_lite.rendering.degradation.presets import PRESETS, Ageing, find_ageing
+from ecgscan_lite.rendering.layout import LAYOUTS, PAPER_SIZES, Frame, Layout, paper_size_px
 from ecgscan_lite.rendering.names import by_name
 from ecgscan_lite.rendering.page import Box, Page, Trace
 from ecgscan_lite.rendering.paper import INKS, PAPERS, Paper
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = [
-    "INKS", "LAYOUTS", "PAPERS", "PRESETS", "SHEETS", "Ageing", "Box", "Layout", "Page", "Paper", "Trace", "page_seeds",
-    "render", "sheet_size",
+    "INKS", "LAYOUTS", "PAPERS", "PRESETS", "PAPER_SIZES", "Ageing", "Box", "Layout", "Page", "Paper", "Trace", "page_seeds",
+    "render", "paper_size_px",
 ]  # fmt: skip
 
 _PIXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 26}  # what the caches, resp. a share of the memory, hold
@@ -48,7 +48,7 @@ def render(
         fs: sampling rate, Hz.
         layout: one of `LAYOUTS`, or a `Layout`, such as one of them with another speed or gain:
             `dataclasses.replace(LAYOUTS["3x4"], speed=50.0, gain=5.0)`. Placed as large as it fits, centred.
-        size: height and width of the image, pixels; `sheet_size("a4", dpi=200)` gives those of a sheet.
+        size: height and width of the image, pixels; `paper_size_px("a4", dpi=200)` gives those of a sheet.
         ageing: None for a clean page, one of `PRESETS`, or an `Ageing`.
         seed: one int a page, or a single one from which each page's is derived by its place (see `page_seeds`).
             A page's bytes depend on its signal and seed alone, not on its batch.

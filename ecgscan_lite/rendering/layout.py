@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 
-from ecgscan_lite.leads import CHEST_LEADS, LEADS, LIMB_LEADS
+from ecgscan_lite.ecg.leads import CHEST_LEADS, LEADS, LIMB_LEADS
 from ecgscan_lite.rendering.names import by_name
 
 CORNERS = ("upper left", "upper right", "lower left", "lower right")
@@ -18,7 +18,7 @@ FONTS = ("sans", "wide", "bold", "serif", "mono")
 _HEADER_MM, _CAPTION_MM = 10.0, 5.0  # the page grows by them where it has a header, and says its speed and gain
 
 #: Height and width of sheets of paper, mm; a strip is cut from a roll.
-SHEETS: dict[str, tuple[float, float]] = {
+PAPER_SIZES: dict[str, tuple[float, float]] = {
     "letter": (215.9, 279.4), "a4": (210.0, 297.0), "strip": (112.0, 300.0),
 }  # fmt: skip
 
@@ -182,13 +182,13 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def sheet_size(name: str, dpi: float = 200) -> tuple[int, int]:
+def paper_size_px(name: str, dpi: float = 200) -> tuple[int, int]:
     """Height and width of a sheet in pixels, for `render(size=...)`; `dpi` pixels an inch.
 
     Raises:
         ValueError: no such sheet; the message lists those there are.
     """
-    height, width = (round(mm / 25.4 * dpi) for mm in by_name("sheet", name, SHEETS))
+    height, width = (round(mm / 25.4 * dpi) for mm in by_name("sheet", name, PAPER_SIZES))
     return height, width
 
 

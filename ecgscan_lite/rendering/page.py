@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecgscan_lite.rendering import raster
+from ecgscan_lite.rendering.annotations import label_boxes
 from ecgscan_lite.rendering.geometry import Geometry
-from ecgscan_lite.rendering.marks import label_boxes
 from ecgscan_lite.rendering.raster import Plan, Span
 
 
@@ -110,7 +110,7 @@ class Page:
         x = torch.arange(span.first, span.last + 1, device=y.device) * span.step + span.x0
         return within & self.geometry.inside(x, y)
 
-    def zero_lines(self, seconds: float) -> Tensor:
+    def zero_line_positions(self, seconds: float) -> Tensor:
         """Where the middle of the zero line of each `seconds` of each lead lies in the image, pixels (x, y).
 
         Where a lead is drawn on two strips the longer one counts. NaN marks what is not on the page, or not in the

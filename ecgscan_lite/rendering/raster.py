@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecgscan_lite.leads import LEADS
+from ecgscan_lite.ecg.leads import LEADS
+from ecgscan_lite.rendering.annotations import still_ink
 from ecgscan_lite.rendering.layout import Frame, Strip
-from ecgscan_lite.rendering.marks import still_ink
 from ecgscan_lite.rendering.paper import Paper, grid_density
 
 FULL = 128  # ink is counted in 1/128 of a pixel: times a difference of colours it still fits int16

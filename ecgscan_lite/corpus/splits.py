@@ -1,0 +1,77 @@
+"""Splits from a file: those of another paper, joined to a corpus by the names of its records."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from ecgscan_lite.corpus.corpus import Corpus
+from ecgscan_lite.datasets import SPLITS
+from ecgscan_lite.evaluation.statistics import check_disjoint
+
+_COLUMNS = ("record_id", "split")
+
+
+class SplitError(ValueError):
+    """A split file that can't be used with a corpus; the message is one line."""
+
+
+def read_splits(path: str | os.PathLike[str]) -> pd.Series:
+    """Splits of records from a CSV with the columns `record_id` and `split`, in any order and beside any others.
+
+    Args:
+        path: a CSV file; the splits are train, val and test.
+
+    Returns:
+        The split of each record, by its id.
+
+    Raises:
+        SplitError: no such table, another split's name, or a record that is there twice.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except OSError as error:
+        raise SplitError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # pandas' parser errors, and bytes that are no text
+        raise SplitError(f"{path}: not a table: {' '.join(str(error).split())[:120]}") from None
+    absent = [column for column in _COLUMNS if column not in table]
+    if absent:
+        raise SplitError(f"{path}: it has no column {' and no column '.join(absent)}")
+    ids, split = table["record_id"].str.strip(), table["split"].str.strip().str.lower()
+    others = split[~split.isin(SPLITS)]
+    if len(others):
+        raise SplitError(f"{path}: no split {others.iloc[0][:40]!r}: there are {', '.join(SPLITS)}")
+    twice = ids[ids.duplicated()]
+    if len(twice):
+        raise SplitError(f"{path}: {twice.nunique()} records are there more than once, such as {twice.iloc[0][:40]!r}")
+    return pd.Series(split.to_numpy(), index=ids.to_numpy(), name="split")
+
+
+def with_splits(corpus: Corpus, path: str | os.PathLike[str]) -> Corpus:
+    """A corpus with the splits of a file in place of its own; records that the file does not name are left out.
+
+    Raises:
+        SplitError: the file is no split file, names a record that the corpus does not have, or puts records of one
+            patient into two splits.
+    """
+    splits = read_splits(path)
+    ids = corpus.index["record_id"].astype(str)
+    if ids.duplicated().any():
+        raise SplitError(f"records of the corpus share a name, such as {ids[ids.duplicated()].iloc[0]!r}")
+    unknown = splits.index[~splits.index.isin(ids)]
+    if len(unknown):
+        raise SplitError(
+            f"{Path(path).name}: {len(unknown)} records are not in the corpus, such as {unknown[0][:40]!r}"
+        )
+    chosen = corpus.subset(ids.isin(splits.index).to_numpy())
+    chosen.index["split"] = splits.loc[chosen.index["record_id"].astype(str)].to_numpy()
+    try:
+        check_disjoint(*(chosen.index["patient_id"].iloc[chosen.rows(split)] for split in SPLITS))
+    except ValueError as error:
+        named = str(error)
+        for number, split in enumerate(SPLITS):
+            named = named.replace(f"split {number}", split)
+        raise SplitError(f"{Path(path).name}: {named}") from None
+    return chosen

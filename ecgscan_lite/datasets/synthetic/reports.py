@@ -1,0 +1,157 @@
+"""A written report in English for a synthetic record: what a reader would dictate, not the list of its statements.
+
+Findings are named in full terms, in many wordings; measurements, negations and the usual empty phrases are mixed in.
+A finding is only ever mentioned where it is there, or denied in a sentence that starts with "No" or "There is no".
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ecgscan_lite.datasets.synthetic import phrases
+from ecgscan_lite.datasets.synthetic.patients import Patient
+
+
+class Findings(NamedTuple):
+    """Measurements of a record: rate in beats per minute, frontal axis in degrees, number of early beats, P waves."""
+
+    rate: float
+    axis: float
+    early: int
+    p_waves: bool
+
+
+def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _rhythm_sentence(rng: np.random.Generator, patient: Patient, findings: Findings) -> str:
+    options = phrases.RHYTHM[patient.rhythm]
+    if patient.has("PVC", "PAC"):
+        options = tuple(option for option in options if "egular" not in option or "rregular" in option)
+    text = _pick(rng, options)
+    rate = round(findings.rate)
+    if rng.random() < 0.45:
+        form = (
+            " at {} bpm",
+            ", rate {}",
+            " with a ventricular rate of {} bpm",
+            ", heart rate {} per minute",
+            " at a rate of {} beats per minute",
+            ", frequency {}/min",
+        )
+        text += _pick(rng, form).format(rate)
+    elif patient.rhythm == "AFIB" and rng.random() < 0.5:
+        if findings.rate > 105:
+            text += " with rapid ventricular response"
+        elif findings.rate < 65:
+            text += " with slow ventricular response"
+    return text
+
+
+def _axis_phrase(rng: np.random.Generator, axis: float) -> str:
+    if axis < -30:
+        options = ("left axis deviation", "marked left axis deviation", "axis left")
+    elif axis < 0:
+        options = ("leftward axis", "axis left", "horizontal axis")
+    elif axis < 90:
+        options = ("normal axis", "normal electrical axis", "axis normal", "physiological axis")
+    else:
+        options = ("right axis deviation", "rightward axis", "axis right")
+    phrase = _pick(rng, options)
+    return f"{phrase} ({axis:.0f} degrees)" if rng.random() < 0.2 else phrase
+
+
+def _finding_phrase(rng: np.random.Generator, code: str, patient: Patient, findings: Findings) -> str:
+    if code == "LVH" and patient.strain and rng.random() < 0.5:
+        return _pick(rng, phrases.STRAIN)
+    term = _pick(rng, phrases.FINDING[code])
+    if code in {"PVC", "PAC"}:
+        return _pick(rng, phrases.EARLY if findings.early > 3 else phrases.FEW).format(term)
+    if code in {"IMI", "ASMI", "AMI"} and rng.random() < 0.7:
+        return _pick(rng, phrases.ACUTE if patient.acute else phrases.OLD).format(term)
+    hedged = code in {"IMI", "ASMI", "AMI", "ISC_", "LVH", "NDT"} and rng.random() < 0.2
+    return _pick(rng, phrases.HEDGES if hedged else phrases.PLAIN).format(term)
+
+
+def _intervals(rng: np.random.Generator, patient: Patient, findings: Findings) -> list[str]:
+    """Measured intervals, rounded as a machine prints them."""
+    named = []
+    if findings.p_waves and patient.sinus:
+        named.append(f"PR {round(patient.pr * 1000 / 2) * 2} ms")
+    named.append(f"QRS {round(patient.qrs * 1000 / 2) * 2} ms")
+    if rng.random() < 0.5:
+        named.append(f"QT {round(patient.qt * 1000 / 2) * 2} ms")
+    return named
+
+
+def _denials(patient: Patient) -> list[str]:
+    """What is not there and may be denied without contradicting any finding."""
+    absent = [("No acute ST segment elevation", not (patient.acute and patient.has("IMI", "ASMI", "AMI"))
+               and not patient.has("CLBBB", "PACE")),
+              ("No ectopic beats", not patient.has("PVC", "PAC")),
+              ("No bundle branch block", not patient.has("CLBBB", "CRBBB", "IRBBB", "LAFB", "PACE")),
+              ("There is no atrioventricular block", patient.sinus and not patient.has("1AVB"))]  # fmt: skip
+    return [sentence for sentence, holds in absent if holds]
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def write_report(rng: np.random.Generator, patient: Patient, findings: Findings) -> str:
+    """A report that names every statement of the patient and no other.
+
+    Args:
+        rng: chooses the wording; the facts come from the patient and the measurements.
+    """
+    codes = [code for code in patient.statements if code not in phrases.RHYTHM and code != "NORM"]
+    if patient.strain:
+        codes.remove("ISC_")
+    named = [_finding_phrase(rng, code, patient, findings) for code in rng.permutation(codes)]
+    if patient.strain and not any("ischemi" in phrase or "strain" in phrase for phrase in named):
+        named.append(_finding_phrase(rng, "ISC_", patient, findings))
+    opening = [_rhythm_sentence(rng, patient, findings)]
+    if rng.random() < 0.5 and not patient.has("LAFB"):
+        opening.append(_axis_phrase(rng, findings.axis))
+    if rng.random() < 0.25:
+        opening += _intervals(rng, patient, findings)
+    closing = []
+    if patient.has("NORM"):
+        details = [_pick(rng, phrases.NORMAL_DETAILS) for _ in range(rng.integers(0, 3))]
+        closing = [*dict.fromkeys(details), _pick(rng, phrases.NORMAL)]
+        if rng.random() < 0.15:
+            closing.reverse()
+    elif not named and patient.rhythm in {"SBRAD", "STACH"}:
+        closing = [_pick(rng, phrases.RHYTHM_ONLY)] if rng.random() < 0.6 else []
+    else:
+        if rng.random() < 0.2 and (denials := _denials(patient)):
+            closing.append(denials[int(rng.integers(len(denials)))])
+        if rng.random() < 0.3:
+            closing.append(_pick(rng, phrases.OTHERWISE))
+    if rng.random() < 0.06:
+        closing.append(_pick(rng, phrases.NOTES))
+    return _assemble(rng, opening, named, closing)
+
+
+def _assemble(rng: np.random.Generator, opening: list[str], named: list[str], closing: list[str]) -> str:
+    """One line of commas, or a sentence for each thought, at times with the findings before the rhythm."""
+    style = rng.random()
+    if style < 0.35:
+        return _sentence(", ".join([opening[0], *map(_inside, [*opening[1:], *named, *closing])]))
+    if style < 0.7 or not named:
+        return " ".join(map(_sentence, [", ".join(opening), *named, *closing]))
+    if style >= 0.85 and len(named) > 1:
+        named = [*named[:-1], "and " + named[-1]]
+    parts = [_sentence(", ".join(opening)), _sentence(", ".join(named))]
+    if style > 0.9:
+        parts.reverse()
+    return " ".join([*parts, *map(_sentence, closing)])
+
+
+def _inside(text: str) -> str:
+    """A phrase as it stands within a sentence: names of waves and leads keep their capitals."""
+    starts_a_word = text[:1].isupper() and text[1:2].islower()
+    return text[0].lower() + text[1:] if starts_a_word else text

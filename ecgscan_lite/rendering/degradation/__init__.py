@@ -1,0 +1,1 @@
+"""What time, scanners and phones do to a page."""

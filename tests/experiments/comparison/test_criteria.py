@@ -1,0 +1,205 @@
+"""Verdicts: each claim on made-up figures that bear it out, that contradict it, and that leave it open."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from ecgscan_lite.evaluation.statistics import paired_test
+from ecgscan_lite.experiments.comparison import criteria as claims
+from ecgscan_lite.experiments.comparison.criteria import (
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    Looks,
+    by_interval,
+    by_test,
+    combine,
+    judge_claims,
+    verdicts,
+)
+
+N, SEEDS = 160, 2
+PATIENTS = [f"patient {n // 2}" for n in range(N)]
+
+
+@pytest.fixture
+def labels(rng: np.random.Generator) -> np.ndarray:
+    return rng.random((N, 4)) < 0.4
+
+
+def _scores(labels: np.ndarray, strength: float, seed: int = 0) -> list[np.ndarray]:
+    """Scores of two seeds: the labels, as strong as that beside noise."""
+    rng = np.random.default_rng(seed)
+    return [strength * labels + rng.normal(size=labels.shape) for _ in range(SEEDS)]
+
+
+def _read(residual: float, correlation: float, hidden: float, seed: int = 0, spread: float = 0.01) -> list:
+    noise = np.random.default_rng(seed).normal(scale=spread, size=(SEEDS, N, 3))
+    return [
+        pd.DataFrame(
+            {
+                "correlation": correlation + x[:, 0], "hidden_correlation": hidden + x[:, 1], "hidden_mae_mv": 0.1,
+                "limb_residual_mv": residual * np.exp(x[:, 2]),
+            }
+        )
+        for x in noise
+    ]  # fmt: skip
+
+
+def _looks(labels: np.ndarray, **changes: object) -> Looks:
+    """Everything as it should be, but for the changes."""
+    model = _scores(labels, 2.0)
+    given = {
+        "baselines": {"random": _scores(labels, 0.5, 1), "simclr": _scores(labels, 0.8, 2)},
+        "ceilings": {"signal": model}, "worn": model,
+        "read": {"model": _read(0.001, 0.9, 0.5), "unconstrained": _read(0.05, 0.9, 0.3, 1),
+                 "projected": _read(0.0, 0.9, 0.4, 1)},
+        "transfer": ("elsewhere", labels, _scores(labels, 1.0, 3)),
+    }  # fmt: skip
+    return Looks("made up", labels, PATIENTS, model, **(given | changes))
+
+
+def _verdict(claim: str, labels: np.ndarray, **changes: object) -> str:
+    """On one claim, with no more than it needs."""
+    needed = {"C1": {"baselines"}, "C2": {"ceilings"}, "C3": {"read"}, "C4": {"worn", "transfer"}}[claim]
+    nothing = {"baselines": {}, "ceilings": {}, "worn": (), "read": None, "transfer": None}
+    without = {name: value for name, value in nothing.items() if name not in needed}
+    return verdicts(judge_claims([_looks(labels, **without, **changes)], resamples=400, permutations=2000))[claim]
+
+
+def test_an_interval_decides_only_where_it_is_on_one_side() -> None:
+    assert [by_interval(*pair, 0.5, least=True) for pair in ((0.5, 0.9), (0.4, 0.6), (0.1, 0.4))] == [
+        HOLDS, UNDECIDED, FAILS,
+    ]  # fmt: skip
+    assert [by_interval(*pair, 0.5, least=False) for pair in ((0.1, 0.5), (0.4, 0.6), (0.6, 0.9))] == [
+        HOLDS, UNDECIDED, FAILS,
+    ]  # fmt: skip
+    assert by_interval(np.nan, np.nan, 0.5, least=True) == UNDECIDED
+    assert [by_test(*pair) for pair in ((0.1, 0.001), (0.1, 0.01), (-0.1, 0.001), (0.1, np.nan))] == [
+        HOLDS, UNDECIDED, FAILS, UNDECIDED,
+    ]  # fmt: skip
+
+
+def test_a_claim_holds_where_all_of_its_parts_do() -> None:
+    assert combine([HOLDS, HOLDS]) == HOLDS and combine([HOLDS, UNDECIDED]) == UNDECIDED
+    assert combine([HOLDS, UNDECIDED, FAILS]) == FAILS and combine([]) == UNDECIDED
+
+
+def test_all_claims_hold_where_everything_is_as_it_should_be(labels: np.ndarray) -> None:
+    parts = judge_claims([_looks(labels)], resamples=400, permutations=2000)
+    assert verdicts(parts) == dict.fromkeys(claims.CLAIMS, HOLDS)
+    figures = {part.measure: part.value for part in parts}
+    expected = np.mean([roc_auc_score(labels, x) for x in _scores(labels, 2.0)])
+    below = np.mean([roc_auc_score(labels, x) for x in _scores(labels, 0.5, 1)])
+    assert figures["above random"] == pytest.approx(expected - below)
+    assert 45 < figures["limb residual, times smaller"] < 60
+
+
+def test_c1_needs_to_beat_every_baseline(labels: np.ndarray) -> None:
+    weak, equal, strong = (_scores(labels, strength, 1) for strength in (0.5, 1.95, 4.0))
+    assert _verdict("C1", labels, baselines={"weak": weak, "equal": equal}) == UNDECIDED
+    assert _verdict("C1", labels, baselines={"weak": weak, "strong": strong}) == FAILS
+    assert _verdict("C1", labels, baselines={"weak": weak}) == HOLDS
+    assert _verdict("C1", labels, baselines={}) == UNDECIDED
+
+
+def test_c1_is_corrected_for_the_number_of_baselines(labels: np.ndarray) -> None:
+    baselines = {f"baseline {n}": _scores(labels, 1.5, n + 1) for n in range(4)}
+    nothing = {"ceilings": {}, "read": None, "worn": (), "transfer": None}
+
+    def judged(baselines: dict) -> list[claims.Part]:
+        parts = judge_claims([_looks(labels, baselines=baselines, **nothing)], 100, 999)
+        return [part for part in parts if part.claim == "C1"]
+
+    parts = judged(baselines)
+    alone = [judged({name: scores})[0] for name, scores in baselines.items()]
+    raw = sorted(part.p_value for part in alone)
+    stepped = np.maximum.accumulate([p * (4 - n) for n, p in enumerate(raw)]).clip(max=1)
+    assert sorted(part.p_value for part in parts) == pytest.approx(stepped)
+    assert all(part.low < part.value < part.high for part in parts)
+
+
+def test_c2_allows_a_small_gap_alone(labels: np.ndarray) -> None:
+    model = _scores(labels, 2.0)
+    near = _scores(labels, 2.2, 7)
+    assert _verdict("C2", labels, ceilings={"signal": model}) == HOLDS
+    assert _verdict("C2", labels, ceilings={"signal": _scores(labels, 6.0)}) == FAILS
+    assert _verdict("C2", labels, ceilings={"signal": near}) == UNDECIDED
+    assert _verdict("C2", labels, ceilings={"signal": model, "teacher": _scores(labels, 6.0)}) == FAILS
+    assert _verdict("C2", labels, ceilings={}) == UNDECIDED
+
+
+def test_c3_needs_all_three_parts(labels: np.ndarray) -> None:
+    read = _looks(labels).read
+    worse = {
+        HOLDS: _read(0.001, 0.901, 0.5), FAILS: _read(0.02, 0.901, 0.5), UNDECIDED: _read(0.005, 0.901, 0.5),
+    }  # fmt: skip
+    for verdict, model in worse.items():
+        assert _verdict("C3", labels, read=read | {"model": model}) == verdict
+    assert _verdict("C3", labels, read=read | {"model": _read(0.001, 0.8, 0.5)}) == FAILS, "it costs accuracy"
+    assert _verdict("C3", labels, read=read | {"model": _read(0.001, 0.9, 0.35)}) == FAILS, "projection is better"
+    assert _verdict("C3", labels, read=None) == UNDECIDED
+
+
+def test_c4_needs_worn_pages_and_another_data_set(labels: np.ndarray) -> None:
+    model = _scores(labels, 2.0)
+    slight = [x + np.random.default_rng(5).normal(scale=0.6, size=x.shape) for x in model]
+    assert _verdict("C4", labels, worn=_scores(labels, 0.5)) == FAILS
+    assert _verdict("C4", labels, worn=slight) == UNDECIDED
+    assert _verdict("C4", labels, transfer=("elsewhere", labels, _scores(labels, 0.0, 3))) == FAILS
+    assert _verdict("C4", labels, transfer=("elsewhere", labels, _scores(labels, 0.22, 3))) == UNDECIDED
+    [said] = [part for part in judge_claims([_looks(labels, transfer=None)], 500, 500) if not part.data]
+    assert said.verdict == UNDECIDED and "no second data set" in said.note
+
+
+def test_intervals_are_corrected_for_their_number(labels: np.ndarray) -> None:
+    """Of five intervals each has 1 - 0.05 / 5, as the quantiles of resamples that are drawn one by one."""
+    parts = judge_claims([_looks(labels, transfer=None)], resamples=400, permutations=200)
+    figures = [part for part in parts if np.isnan(part.p_value) and part.measure != "not measured"]
+    assert len(figures) == 5
+    [part] = [part for part in figures if part.measure.startswith("correlation on the page")]
+    patients, rng = np.unique(PATIENTS, return_inverse=True)[1], np.random.default_rng(0)
+    tables = _looks(labels).read
+    of_records = np.mean([a["correlation"] - b["correlation"] for a, b in zip(
+        tables["model"], tables["unconstrained"], strict=True)], axis=0)  # fmt: skip
+    of_patients = np.bincount(patients, of_records)
+    drawn = rng.integers(N // 2, size=(400, N // 2))
+    expected = np.quantile([of_patients[rows].sum() / N for rows in drawn], [0.025 / 5, 1 - 0.025 / 5])
+    assert (part.low, part.high) == pytest.approx(tuple(expected))
+
+
+def test_arms_of_several_seeds_are_swapped_patient_by_patient_in_all_at_once() -> None:
+    """Against every one of the 1,024 ways to swap ten patients, their scores as ranks."""
+    rng = np.random.default_rng(1)
+    labels = np.array([1, 0, 1, 0, 1, 0, 1, 0, 1, 0], dtype=bool)[:, None]
+    ours, others = ([s * labels + rng.normal(size=(10, 1)) for _ in range(2)] for s in (1.5, 0.4))
+    ranks = [[x[:, 0].argsort().argsort() for x in side] for side in (ours, others)]
+
+    def area(scores: np.ndarray) -> float:
+        above = scores[labels[:, 0]][:, None] - scores[~labels[:, 0]][None]
+        return float(((above > 0) + 0.5 * (above == 0)).mean())
+
+    def difference(swap: np.ndarray) -> float:
+        pairs = zip(*ranks, strict=True)
+        return np.mean([area(np.where(swap, b, a)) - area(np.where(swap, a, b)) for a, b in pairs])
+
+    observed = difference(np.zeros(10, dtype=bool))
+    every = [difference(np.array(swap)) for swap in product([False, True], repeat=10)]
+    exact = np.mean(np.abs(every) >= abs(observed) - 1e-12)
+    test = claims.compare(labels, list(range(10)), ours, others, permutations=20_000)
+    assert test["difference"] == pytest.approx(observed)
+    assert test["p_value"] == pytest.approx(exact, abs=0.015)
+
+
+def test_an_arm_of_fewer_seeds_is_taken_in_turn(labels: np.ndarray) -> None:
+    ours, others = _scores(labels, 1.0)[:2], _scores(labels, 0.9, 1)
+    test = claims.compare(labels, PATIENTS, ours, others, permutations=500)
+    means = [np.mean([roc_auc_score(labels, x) for x in side]) for side in (ours, others)]
+    assert test["difference"] == pytest.approx(means[0] - means[1])
+    alone = claims.compare(labels, PATIENTS, ours[:1], others[:1], permutations=500)
+    assert alone == paired_test(labels, ours[0], others[0], PATIENTS, n=500)
