@@ -132,8 +132,8 @@ def render(
     )  # fmt: skip
     inked = replace(by_name("paper", paper, PAPERS), ink=by_name("ink", ink, INKS), pen=pen)
     images, refused = write_pages(
-        source, out, layout=drawn, ageing=ageing, paper=inked, image_format=image_format, sheet=sheet, dpi=dpi,
-        seed=seed, jobs=jobs,
+        source, out, layout=drawn, ageing=ageing, paper=inked, image_format=image_format, paper_size=sheet,
+        dpi=dpi, seed=seed, jobs=jobs,
     )  # fmt: skip
     print(f"{images[0]}" if image_format == "pdf" else f"{len(images)} pages in {out}")
     _end_if_refused(refused, "records")

@@ -1,4 +1,4 @@
-"""Where work runs when it is too much for one process: in several of this machine, or on the machines of a cluster."""
+"""Where work runs that is too much for one process: in several on this machine, or on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -7,74 +7,71 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+from ecgscan_lite.files import reason
 
 Task, Result = TypeVar("Task"), TypeVar("Result")
 
-#: Seconds that a scheduler has to answer, and then to have a worker.
-SCHEDULER_SECONDS, WORKER_SECONDS = 5, 30
-#: Times that a task is given to another worker when it fails for a reason that may pass, such as a file server's.
-RETRIES = 2
+SCHEDULER_SECONDS, WORKER_SECONDS = 5, 30  # that a scheduler has to answer, and then to have a worker
+RETRIES = 2  # on other workers, when a task fails for a reason that may pass, such as a file server's
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
-def process_pool(jobs: int, kept: str, start: Callable[..., Any] | None = None, *arguments: Any) -> Iterator[Executor]:
-    """Processes of this machine; what waits is given up when the block is left, and none outlives this process.
+def process_pool(
+    jobs: int, results: str, initializer: Callable[[], object] | None = None
+) -> Iterator[futures.Executor]:
+    """Processes on this machine; tasks that have not started when the block ends are cancelled.
 
     Args:
-        jobs: how many.
-        kept: what a run has finished and another need not do again, for the message.
-        start: called in each process before anything else, with the arguments.
+        jobs: number of processes.
+        results: name of what is kept when a process dies, such as "pages", for the message.
+        initializer: function that each process calls first.
 
     Raises:
         ValueError: a process died.
     """
     # spawned, not forked: the caller may have threads, and a fork would copy their locks
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _start, (start, arguments)) as executor:
+    spawn = multiprocessing.get_context("spawn")
+    with futures.ProcessPoolExecutor(jobs, spawn, _initialize, (initializer,)) as executor:
         try:
             yield executor
         except BrokenProcessPool:
-            raise ValueError(
-                f"a process died, perhaps for lack of memory: run this again with fewer jobs; finished {kept} are kept"
-            ) from None
+            raise ValueError(f"a process died (lack of memory?): try fewer jobs; finished {results} are kept") from None
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _start(start: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if start is not None:
-        start(*arguments)
+def _initialize(initializer: Callable[[], object] | None) -> None:
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    if initializer is not None:
+        initializer()
 
 
-def _end_with_parent() -> None:
-    """A worker would outlive a parent that is killed, waiting for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _exit_with_parent() -> None:
+    """End this process with its parent: if the parent is killed, a worker would wait for tasks for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 @contextmanager
-def dask_cluster(scheduler: str, kept: str) -> Iterator[Executor]:
-    """The workers of a Dask cluster; a task whose worker is lost is given to another.
+def dask_cluster(scheduler: str, results: str) -> Iterator[futures.Executor]:
+    """The workers of a Dask cluster; a task whose worker is lost is given to another one.
 
     Args:
-        scheduler: its address, such as `tcp://10.0.0.1:8786`.
-        kept: what a run has finished and another need not do again, for the message.
+        scheduler: address of the scheduler, such as `tcp://10.0.0.1:8786`.
+        results: name of what is kept when workers are lost, for the message.
 
     Raises:
-        ValueError: Dask is not installed, the scheduler does not answer in 5 s or has no worker after 30 s, or workers
-            are lost again and again.
+        ValueError: Dask is not installed, no scheduler answers in 5 s, it has no worker in 30 s, or workers keep dying.
     """
     try:
         from distributed import Client, KilledWorker
@@ -85,9 +82,8 @@ def dask_cluster(scheduler: str, kept: str) -> Iterator[Executor]:
     try:
         client = Client(scheduler, timeout=SCHEDULER_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"no Dask scheduler at {scheduler} ({reason}); start one with `dask scheduler`") from None
-    with _silent("distributed.client", "tornado.application"), client:
+        raise ValueError(f"no Dask scheduler at {scheduler} ({reason(error)}); start one: `dask scheduler`") from None
+    with _disabled_loggers("distributed.client", "tornado.application"), client:
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except OSError:  # a TimeoutError
@@ -96,38 +92,31 @@ def dask_cluster(scheduler: str, kept: str) -> Iterator[Executor]:
         try:
             yield executor
         except KilledWorker:
-            raise ValueError(
-                f"workers died one after another, perhaps for lack of memory; finished {kept} are kept"
-            ) from None
-        except (CancelledError, ConnectionError):
-            raise ValueError(f"{scheduler}: the scheduler is gone; run this again, finished {kept} are kept") from None
+            raise ValueError(f"workers keep dying, perhaps for lack of memory; finished {results} are kept") from None
+        except (futures.CancelledError, ConnectionError):
+            raise ValueError(f"{scheduler}: lost the scheduler; run this again, finished {results} are kept") from None
         finally:
             executor.shutdown(wait=False)
 
 
 @contextmanager
-def _silent(*loggers: str) -> Iterator[None]:
-    """Keep loggers from printing tracebacks of connections that end, which the caller says in one line."""
-    before = {logger: logger.disabled for logger in map(logging.getLogger, loggers)}
-    try:
-        for logger in before:
+def _disabled_loggers(*names: str) -> Iterator[None]:
+    """Disable loggers within the block: they print tracebacks of lost connections, which are reported in one line."""
+    with ExitStack() as stack:
+        for logger in map(logging.getLogger, names):
+            stack.callback(setattr, logger, "disabled", logger.disabled)
             logger.disabled = True
         yield
-    finally:
-        for logger, disabled in before.items():
-            logger.disabled = disabled
 
 
-def as_they_end(
-    executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], most: int
+def map_unordered(
+    executor: futures.Executor, function: Callable[[Task], Result], tasks: Iterable[Task], max_pending: int
 ) -> Iterator[Result]:
-    """Results in the order in which they come; `most` of the tasks exist at a time, which bounds their memory."""
-    waiting: set[Future[Result]] = set()
+    """Results of tasks as they complete; at most `max_pending` tasks exist at a time, which bounds their memory."""
+    pending: set[futures.Future[Result]] = set()
     for task in tasks:
-        if len(waiting) >= most:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        pending.add(executor.submit(function, task))
+        if len(pending) >= max_pending:
+            done, pending = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
             yield from (future.result() for future in done)
-        waiting.add(executor.submit(function, task))
-    while waiting:
-        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        yield from (future.result() for future in done)
+    yield from (future.result() for future in futures.as_completed(pending))

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster, Scheduler, SpecCluster
 
-from ecgscan_lite import executors as workers
+from ecgscan_lite import executors
 from ecgscan_lite.cli import main
 from ecgscan_lite.corpus import prepare
-from ecgscan_lite.executors import as_they_end, process_pool
+from ecgscan_lite.executors import map_unordered, process_pool
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SETTINGS = {"n": 40, "records_per_shard": 10, "progress": False}
@@ -102,7 +102,7 @@ def test_a_run_on_a_cluster_that_is_killed_is_continued_here(cluster: LocalClust
 
 
 def test_clusters_that_cant_be_used_are_refused_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "WORKER_SECONDS", 0.2)
+    monkeypatch.setattr(executors, "WORKER_SECONDS", 0.2)
     scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "protocol": "tcp://"}}
     with SpecCluster(workers={}, scheduler=scheduler, silence_logs=50) as idle:
         for address, words in {
@@ -120,7 +120,7 @@ def test_clusters_that_cant_be_used_are_refused_within_seconds(tmp_path: Path, m
 
 def test_a_process_that_dies_is_one_line() -> None:
     with pytest.raises(ValueError, match=r"a process died.*finished pages are kept"), process_pool(2, "pages") as pool:
-        list(as_they_end(pool, os._exit, [1, 1, 1], 2))
+        list(map_unordered(pool, os._exit, [1, 1, 1], 2))
 
 
 def test_few_tasks_exist_at_a_time() -> None:
@@ -133,6 +133,6 @@ def test_few_tasks_exist_at_a_time() -> None:
             yield number
 
     with ThreadPoolExecutor(3) as executor:
-        for result in as_they_end(executor, lambda number: number**2, tasks(), 4):
+        for result in map_unordered(executor, lambda number: number**2, tasks(), 4):
             ended.append(result)
     assert sorted(ended) == [number**2 for number in range(50)]

@@ -28,7 +28,7 @@ from ecgscan_lite.corpus.shards import (
     write_shard,
 )
 from ecgscan_lite.datasets import SPLITS, Dataset, open_splits
-from ecgscan_lite.executors import as_they_end, cores, dask_cluster, process_pool
+from ecgscan_lite.executors import cores, dask_cluster, map_unordered, process_pool
 
 #: A shard per this many records, but no more than so many shards: each mapped shard holds a file open.
 RECORDS_PER_SHARD, MOST_SHARDS = 1024, 400
@@ -194,7 +194,7 @@ def _write_shards(tasks: Iterator[Shard], jobs: int, scheduler: str | None, adva
         return
     workers = process_pool(jobs, "shards") if scheduler is None else dask_cluster(scheduler, "shards")
     with workers as executor:
-        for count in as_they_end(executor, write_shard, tasks, 2 * jobs if scheduler is None else SHARDS_IN_FLIGHT):
+        for count in map_unordered(executor, write_shard, tasks, 2 * jobs if scheduler is None else SHARDS_IN_FLIGHT):
             advance(count)
 
 

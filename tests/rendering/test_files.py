@@ -60,7 +60,7 @@ def test_an_interrupted_call_continues_and_a_finished_one_draws_nothing(tmp_path
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"ageing": "scan"}, {"layout": "6x2"}, {"paper": "blue"}, {"dpi": 41}, {"sheet": "a4"}],
+    [{"seed": 1}, {"ageing": "scan"}, {"layout": "6x2"}, {"paper": "blue"}, {"dpi": 41}, {"paper_size": "a4"}],
     ids=str,
 )
 def test_a_page_drawn_another_way_is_drawn_again(tmp_path: Path, change: dict) -> None:
