@@ -1,6 +1,6 @@
-"""The ink that every page of a layout carries: labels, calibration pulses, separators, header and caption.
+"""The ink that is the same on every page of a layout: labels, calibration pulses, separators, header and caption.
 
-Each is the exact share of every pixel that it covers (letters: averaged from 8 times the size), so no size aliases.
+Each is the exact covered fraction of every pixel (letters: averaged from 8 times the size), so that no size aliases.
 """
 
 from __future__ import annotations
@@ -19,48 +19,51 @@ _FONT_FILES: dict[str, str | None] = {  # None: Pillow's own
     "mono": "DejaVuSansMono.ttf",
 }  # fmt: skip
 _SUPERSAMPLING = 8
-_TEXT_HEIGHT = 2.4  # of a capital letter in header and caption, mm
-_TEXT_FROM_CORNERS = (2.5, 6.0, -1.5)  # base lines: from the left, header from the top, caption from the bottom, mm
+_TEXT_HEIGHT = 2.4  # height of a capital letter in header and caption, mm
+_TEXT_X, _HEADER_Y, _CAPTION_Y = 2.5, 6.0, -1.5  # base lines: from the left edge, the top and the bottom, mm
 
 PixelBox = tuple[float, float, float, float]
 
 
-def still_ink(frame: Frame, paper: Paper) -> np.ndarray:
-    """Coverage by the ink that does not depend on the signal.
-
-    Returns:
-        float64 in [0, 1]. Shape: (H, W).
-    """
-    ink = _label_ink(frame)
-    ink += _pulse_ink(frame, paper.pen)
-    ink += _separator_ink(frame, paper.pen)
-    for text, at in _lines_of_text(frame):
-        _write(ink, frame, text, at, _TEXT_HEIGHT)
+def static_ink(frame: Frame, paper: Paper) -> np.ndarray:
+    """Coverage by the ink that does not depend on the signal. Shape: float64 (H, W), in [0, 1]."""
+    layout, ink = frame.layout, np.zeros((frame.height, frame.width))
+    for strip in layout.strips:
+        _add_text(ink, frame, strip.label, _label_position(frame, strip), layout.label_height)
+    _add_pulses(ink, frame, paper.pen)
+    _add_separators(ink, frame, paper.pen)
+    lines = [(layout.header, _HEADER_Y), (layout.scales if layout.caption else "", layout.height + _CAPTION_Y)]
+    for text, y in lines:
+        if text:
+            _add_text(ink, frame, text, (frame.x(_TEXT_X), frame.y(y)), _TEXT_HEIGHT)
     return np.minimum(ink, 1.0)
 
 
 def label_boxes(frame: Frame) -> list[tuple[Strip, PixelBox]]:
     """Every strip and the pixel box (left, top, right, bottom) of its label."""
-    height = frame.layout.label_height
-    return [(strip, _text_box(frame, strip.label, _label_at(frame, strip), height)) for strip in frame.layout.strips]
+    boxes = []
+    for strip in frame.layout.strips:
+        position = _label_position(frame, strip)
+        boxes.append((strip, _text_box(frame, strip.label, position, frame.layout.label_height)))
+    return boxes
 
 
-def _label_at(frame: Frame, strip: Strip) -> tuple[float, float]:
-    """Where a label starts on its base line, pixels."""
+def _label_position(frame: Frame, strip: Strip) -> tuple[float, float]:
+    """Start of a label on its base line, px."""
     layout = frame.layout
-    along, down = layout.label
+    dx, dy = layout.label
     _, top, right, _ = _text_box(frame, strip.label, (0.0, 0.0), layout.label_height)
-    x, y = frame.x(strip.x + along), frame.y(strip.zero + down)
+    x, y = frame.x(strip.x + dx), frame.y(strip.zero + dy)
     if layout.label_at.endswith("right"):
-        x = frame.x(strip.x + layout.speed * strip.duration - along) - right
+        x = frame.x(strip.x + layout.speed * strip.duration - dx) - right
     if layout.label_at.startswith("lower"):
-        y = frame.y(strip.zero - down) - top
+        y = frame.y(strip.zero - dy) - top
     return x, y
 
 
 @lru_cache(maxsize=64)
 def load_font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
-    """A font of `FONTS`; they come with Pillow and matplotlib, so that every machine has the same."""
+    """One of `FONTS`; they come with Pillow and matplotlib, so that every machine has the same ones."""
     file = _FONT_FILES[name]
     if file is None:
         return ImageFont.load_default(size=pixels)
@@ -76,15 +79,15 @@ def _capital_height(font: str) -> float:
 
 
 def _text_box(frame: Frame, text: str, at: tuple[float, float], height: float) -> PixelBox:
-    """Pixel box of a text that starts at a pixel position on its base line; `height` of a capital letter in mm."""
+    """Pixel box of a text from its start on the base line, px, and the height of a capital letter, mm."""
     font = frame.layout.font
     x0, y0, x1, y1 = load_font(font, 100).getbbox(text, anchor="ls")
     unit = height * frame.px_per_mm / _capital_height(font)
     return at[0] + x0 * unit, at[1] + y0 * unit, at[0] + x1 * unit, at[1] + y1 * unit
 
 
-def _write(ink: np.ndarray, frame: Frame, text: str, at: tuple[float, float], height: float) -> None:
-    """Add a text to the ink: drawn at 8 times the size where it lies, then averaged. Shape of `ink`: (H, W)."""
+def _add_text(ink: np.ndarray, frame: Frame, text: str, at: tuple[float, float], height: float) -> None:
+    """Add a text, which is drawn at 8 times its size and then averaged. Shape of `ink`: (H, W)."""
     fine, box = _SUPERSAMPLING, _text_box(frame, text, at, height)
     name = frame.layout.font
     size = max(1, round(height * frame.px_per_mm * fine * 100 / _capital_height(name)))
@@ -95,38 +98,21 @@ def _write(ink: np.ndarray, frame: Frame, text: str, at: tuple[float, float], he
     ImageDraw.Draw(tile).text(start, text, 255, font=load_font(name, size), anchor="ls")
     small = np.asarray(tile, dtype=np.float64).reshape(bottom - top, fine, right - left, fine).mean((1, 3)) / 255
     rows, columns = slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))
-    seen = ink[rows, columns]
-    seen += small[rows.start - top :, columns.start - left :][: seen.shape[0], : seen.shape[1]]
+    target = ink[rows, columns]
+    target += small[rows.start - top :, columns.start - left :][: target.shape[0], : target.shape[1]]
 
 
-def _label_ink(frame: Frame) -> np.ndarray:
-    """Coverage by the labels. Shape: (H, W)."""
-    ink = np.zeros((frame.height, frame.width))
-    for strip in frame.layout.strips:
-        _write(ink, frame, strip.label, _label_at(frame, strip), frame.layout.label_height)
-    return ink
-
-
-def _lines_of_text(frame: Frame) -> list[tuple[str, tuple[float, float]]]:
-    """What header and caption say, and where each starts on its base line, pixels."""
-    x, above, below = _TEXT_FROM_CORNERS
-    layout = frame.layout
-    lines = [(layout.header, above), (layout.scales if layout.caption else "", layout.height + below)]
-    return [(text, (frame.x(x), frame.y(y))) for text, y in lines if text]
-
-
-def _bar(frame: Frame, left: float, top: float, right: float, bottom: float) -> np.ndarray:
-    """Coverage by an upright rectangle, in mm. Shape: (H, W)."""
+def _add_bar(ink: np.ndarray, frame: Frame, left: float, top: float, right: float, bottom: float) -> None:
+    """Add an upright rectangle, in mm."""
     across = span_coverage(frame.width, frame.x(left), frame.x(right))
-    return np.outer(span_coverage(frame.height, frame.y(top), frame.y(bottom)), across)
+    ink += np.outer(span_coverage(frame.height, frame.y(top), frame.y(bottom)), across)
 
 
-def _pulse_ink(frame: Frame, pen: float) -> np.ndarray:
-    """Coverage by the calibration pulses of 1 mV before or after each row. Shape: (H, W)."""
-    ink = np.zeros((frame.height, frame.width))
+def _add_pulses(ink: np.ndarray, frame: Frame, pen: float) -> None:
+    """Add the calibration pulses of 1 mV before or after each row."""
     layout, half = frame.layout, pen / 2
     if layout.pulse_at == "none":
-        return ink
+        return
     before, wide, after = layout.pulse
     x0 = layout.end if layout.pulse_at == "right" else layout.left - before - wide - after
     x1, x2, x3 = x0 + before, x0 + before + wide, x0 + before + wide + after
@@ -137,15 +123,12 @@ def _pulse_ink(frame: Frame, pen: float) -> np.ndarray:
             (x1 + half, top - half, x2 - half, top + half), (x2 - half, top - half, x2 + half, zero + half),
             (x2 + half, zero - half, x3, zero + half),
         ):  # fmt: skip
-            ink += _bar(frame, *stroke)
-    return ink
+            _add_bar(ink, frame, *stroke)
 
 
-def _separator_ink(frame: Frame, pen: float) -> np.ndarray:
-    """Coverage by the ticks where leads change within a row. Shape: (H, W)."""
-    ink = np.zeros((frame.height, frame.width))
-    arm = frame.layout.separator / 2
-    for strip in frame.layout.strips if arm else ():
+def _add_separators(ink: np.ndarray, frame: Frame, pen: float) -> None:
+    """Add the ticks where leads change within a row."""
+    half = frame.layout.separator / 2
+    for strip in frame.layout.strips if half else ():
         if strip.start > 0:
-            ink += _bar(frame, strip.x - pen / 2, strip.zero - arm, strip.x + pen / 2, strip.zero + arm)
-    return ink
+            _add_bar(ink, frame, strip.x - pen / 2, strip.zero - half, strip.x + pen / 2, strip.zero + half)

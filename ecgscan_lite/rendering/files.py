@@ -160,7 +160,11 @@ class _Renderer:
             pixels = page.image[0].permute(1, 2, 0).contiguous().cpu().numpy()
             Image.fromarray(pixels).save(file, format=image_format, dpi=(dpi, dpi), **options)
         with write_atomically(truth) as file:
-            text = json.dumps({"mark": mark, **_truth(page, record)}, ensure_ascii=False, default=_rounded)
+            text = json.dumps(
+                {"mark": mark, **_truth(page, record)},
+                ensure_ascii=False,
+                default=lambda xy: np.round(xy.astype(float), 2).tolist(),
+            )
             file.write_text(text + "\n", encoding="utf-8")
         return image, None
 
@@ -218,10 +222,6 @@ def _truth(page: Page, record: ECGRecord) -> dict[str, Any]:
         "label_boxes": [box._asdict() for box in page.label_boxes[0]],
         "visible": [np.flatnonzero(lead).reshape(-1, 2).tolist() for lead in edges],
     }
-
-
-def _rounded(positions: np.ndarray) -> list:
-    return np.round(positions.astype(np.float64), 2).tolist()
 
 
 def _bind_pdf(images: list[Path], out: Path) -> Path:

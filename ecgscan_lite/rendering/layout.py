@@ -1,4 +1,4 @@
-"""Where things lie on the page, in millimetres: a layout is data, so adding one is adding a few lines to `LAYOUTS`.
+"""Positions on the page, in millimetres. A layout is data: to add one, add it to `LAYOUTS` and its name to `settings`.
 
 Standard ECG paper runs at 25 mm/s with 10 mm/mV on a grid of 1 mm with every fifth line heavier (Kligfield et al.,
 *Recommendations for the standardization and interpretation of the electrocardiogram: part I*, Circulation 115, 2007).
@@ -15,20 +15,18 @@ from ecgscan_lite.rendering.names import by_name
 
 CORNERS = ("upper left", "upper right", "lower left", "lower right")
 FONTS = ("sans", "wide", "bold", "serif", "mono")
-_HEADER_MM, _CAPTION_MM = 10.0, 5.0  # the page grows by them where it has a header, and says its speed and gain
+_HEADER_MM, _CAPTION_MM = 10.0, 5.0  # by which the page grows if it has a header, and a caption
 
-#: Height and width of sheets of paper, mm; a strip is cut from a roll.
-PAPER_SIZES: dict[str, tuple[float, float]] = {
-    "letter": (215.9, 279.4), "a4": (210.0, 297.0), "strip": (112.0, 300.0),
-}  # fmt: skip
+#: Height and width of the paper, mm; a strip is cut from a roll.
+PAPER_SIZES: dict[str, tuple[float, float]] = {"letter": (215.9, 279.4), "a4": (210.0, 297.0), "strip": (112.0, 300.0)}
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One lead over one stretch of time.
+    """One lead over one interval of time.
 
-    `x`, `zero`: start and zero-millivolt line in mm; `start`, `duration`: s; `gain`: mm/mV; `sign`: -1.0 where the lead
-    is drawn upside down.
+    `x`, `zero`: left end and zero-millivolt line of the strip, mm; `start`, `duration`: s; `gain`: mm/mV; `sign`: -1.0
+    if the lead is drawn upside down.
     """
 
     lead: str
@@ -41,7 +39,7 @@ class Strip:
 
     @property
     def label(self) -> str:
-        """What is written beside it: the lead's name, with a minus where it is upside down."""
+        """The name of the lead, with a minus if it is drawn upside down."""
         return self.lead if self.sign > 0 else f"-{self.lead}"
 
 
@@ -49,34 +47,34 @@ class Strip:
 class Layout:
     """A page of ECG paper; lengths in mm, the origin is the upper left corner of the content.
 
-    Variants are made with `dataclasses.replace`. The paper follows the signal: at 50 mm/s a page of 10 s is twice as
-    wide, and `replace(layout, speed=50.0, seconds=5.0)` shows half the time on the same paper.
+    Variants are made with `dataclasses.replace`. The size follows the signal: at 50 mm/s a page of 10 s is twice as
+    wide, and `replace(layout, speed=50.0, seconds=5.0)` shows half the time on a page of the same size.
 
     Attributes:
-        name: what `render(layout=...)` is called with.
+        name: name for `render(layout=...)`.
         rows: the leads of each row from left to right, "-aVR" for an inverted one; a row with n leads shows n
             consecutive parts of `seconds`.
         pitch: distance between rows.
-        seconds: time that a whole row shows.
-        speed: mm/s.
-        gain: mm/mV.
-        left: where the traces start; a calibration pulse on the left lies before it.
+        seconds: time that a whole row shows, s.
+        speed: paper speed, mm/s.
+        gain: gain, mm/mV.
+        left: start of the traces; a calibration pulse on the left is before it.
         right: blank margin after the traces, and after a calibration pulse on the right.
-        label: position of a label's corner from that of its strip: from the left end of the zero line to the label's
-            lower left corner (y downwards), and mirrored at the other corners.
+        label: position of the lower left corner of a label in the upper left corner of its strip, from the left end of
+            the zero line (y downwards); mirrored in the other corners.
         label_height: height of a capital letter.
-        font: of labels and caption, one of `FONTS`.
-        pulse: lengths (before, wide, after) of the calibration pulse of 1 mV.
-        chest_gain: mm/mV of V1 to V6; None: `gain`.
-        pulse_at: "left", "right" or "none"; the pulse has the limb leads' `gain`.
-        label_at: the corner of its strip that a label lies in, one of `CORNERS`.
+        pulse: lengths of the calibration pulse of 1 mV (before, wide, after); it has the limb leads' `gain`.
+        chest_gain: gain of V1 to V6, mm/mV; None: `gain`.
+        pulse_at: side of the calibration pulse: "left", "right" or "none".
+        label_at: corner of its strip that a label is in, one of `CORNERS`.
         separator: length of the ticks across the zero line where leads change within a row; 0: none.
-        caption: whether a line below the traces says speed and gain.
+        caption: whether a line below the traces gives speed and gain.
+        font: font of the labels and lines of text, one of `FONTS`.
         header: a line above the traces, such as the device's name; what identifies a person does not belong in it.
 
     Raises:
-        ValueError: no such lead, side, corner or font, a header that is no line of text, or a length, time or scale
-            that is not above 0.
+        ValueError: no such lead, side, corner or font, a header of several lines, or a length, time or scale that is
+            not above 0.
     """
 
     name: str
@@ -115,7 +113,7 @@ class Layout:
 
     @property
     def end(self) -> float:
-        """Where the traces end, mm."""
+        """End of the traces, mm."""
         return self.left + self.seconds * self.speed
 
     @property
@@ -130,38 +128,35 @@ class Layout:
 
     @property
     def scales(self) -> str:
-        """Speed and gain, as the caption says them."""
+        """Text of the caption: speed and gain."""
         chest = "" if self.chest_gain in (None, self.gain) else f"  V1-V6 {self.chest_gain:g} mm/mV"
         return f"{self.speed:g} mm/s  {self.gain:g} mm/mV{chest}"
 
     @cached_property
     def zeros(self) -> tuple[float, ...]:
-        """The zero-millivolt line of each row: in its middle, moved down to the next heavy line of the grid, mm."""
+        """Zero-millivolt line of each row, mm: the first heavy line of the grid at or below the middle of the row."""
         return tuple(-(-(self._top + (row + 0.5) * self.pitch) // 5) * 5 for row in range(len(self.rows)))
 
     @property
     def _top(self) -> float:
-        """Where the rows begin, mm."""
+        """Upper edge of the first row, mm."""
         return _HEADER_MM if self.header else 0.0
 
     @cached_property
     def strips(self) -> tuple[Strip, ...]:
         """All strips, row by row and from left to right."""
-        return tuple(
-            self._strip(lead, column * part, part, zero)
-            for row, zero in zip(self.rows, self.zeros, strict=True)
-            for part in (self.seconds / len(row),)
-            for column, lead in enumerate(row)
-        )
-
-    def _strip(self, name: str, start: float, duration: float, zero: float) -> Strip:
-        lead, sign = name.removeprefix("-"), -1.0 if name.startswith("-") else 1.0
-        gain = self.chest_gain if self.chest_gain and lead in CHEST_LEADS else self.gain
-        return Strip(lead, self.left + self.speed * start, zero, start, duration, gain, sign)
+        strips = []
+        for row, zero in zip(self.rows, self.zeros, strict=True):
+            duration = self.seconds / len(row)
+            for column, name in enumerate(row):
+                lead, sign, start = name.removeprefix("-"), -1.0 if name.startswith("-") else 1.0, column * duration
+                gain = self.chest_gain if self.chest_gain and lead in CHEST_LEADS else self.gain
+                strips.append(Strip(lead, self.left + self.speed * start, zero, start, duration, gain, sign))
+        return tuple(strips)
 
 
 def _layouts(limb: tuple[str, ...], suffix: str = "") -> tuple[Layout, ...]:
-    """Every layout with the limb leads in this order."""
+    """All layouts with the limb leads in this order."""
     three = tuple(zip(limb[:3], limb[3:], CHEST_LEADS[:3], CHEST_LEADS[3:], strict=True))
     six = tuple(zip(limb, CHEST_LEADS, strict=True))
     return (
@@ -174,7 +169,7 @@ def _layouts(limb: tuple[str, ...], suffix: str = "") -> tuple[Layout, ...]:
     )
 
 
-# The limb leads in the order of the heart's axis (Cabrera), from left and up to right and down; aVR is inverted in it.
+# The limb leads by the angle of their axes (Cabrera), from aVL at -30 degrees to III at 120; aVR is inverted.
 CABRERA_LIMB_LEADS = ("aVL", "I", "-aVR", "II", "aVF", "III")
 
 LAYOUTS: dict[str, Layout] = {
@@ -183,21 +178,18 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def paper_size_px(name: str, dpi: float = 200) -> tuple[int, int]:
-    """Height and width of a sheet in pixels, for `render(size=...)`; `dpi` pixels an inch.
+    """Height and width of a paper size in pixels, for `render(size=...)`; `dpi` pixels per inch.
 
     Raises:
-        ValueError: no such sheet; the message lists those there are.
+        ValueError: no such paper size; the message lists the known ones.
     """
-    height, width = (round(mm / 25.4 * dpi) for mm in by_name("sheet", name, PAPER_SIZES))
+    height, width = (round(mm / 25.4 * dpi) for mm in by_name("paper size", name, PAPER_SIZES))
     return height, width
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A layout placed on an image: as large as fits, centred; the paper fills the rest.
-
-    `px_per_mm` is the scale and `origin` the pixel position (x, y) of the layout's upper left corner.
-    """
+    """A layout on an image: as large as fits, centred; the paper fills the rest."""
 
     layout: Layout
     height: int
@@ -211,15 +203,18 @@ class Frame:
     @cached_property
     def origin(self) -> tuple[float, float]:
         """Pixel position (x, y) of the layout's upper left corner."""
-        return (
-            (self.width - self.layout.width * self.px_per_mm) / 2,
-            (self.height - self.layout.height * self.px_per_mm) / 2,
-        )
+        scale = self.px_per_mm
+        return (self.width - self.layout.width * scale) / 2, (self.height - self.layout.height * scale) / 2
+
+    @property
+    def size_mm(self) -> tuple[float, float]:
+        """Width and height of the whole image, mm."""
+        return self.width / self.px_per_mm, self.height / self.px_per_mm
 
     def x(self, mm: float) -> float:
-        """Pixel abscissa of a position in mm."""
+        """x in px of a position in mm."""
         return self.origin[0] + mm * self.px_per_mm
 
     def y(self, mm: float) -> float:
-        """Pixel ordinate (downwards) of a position in mm."""
+        """y in px (downwards) of a position in mm."""
         return self.origin[1] + mm * self.px_per_mm

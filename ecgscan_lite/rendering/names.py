@@ -1,4 +1,4 @@
-"""What may be given by its name or as the thing itself."""
+"""Layouts, papers, inks and paper sizes may be given by name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ T = TypeVar("T")
 
 
 def by_name(kind: str, given: str | T, known: dict[str, T]) -> T:
-    """The known thing of that name, or what was given.
+    """The entry of that name, or what was given if it is of the entries' type.
 
     Raises:
-        ValueError: there is none of that name; the message lists those there are.
+        ValueError: there is no such name; the message lists the known ones.
     """
-    own = type(next(iter(known.values())))
-    if isinstance(given, own):
+    entry_type = type(next(iter(known.values())))
+    if isinstance(given, entry_type):
         return given
     if given not in known:
-        other = f", or {'an' if own.__name__[0] in 'AEIOU' else 'a'} {own.__name__}" if own is not tuple else ""
+        other = f", or a {entry_type.__name__}" if entry_type is not tuple else ""
         raise ValueError(f"unknown {kind} {given!r}: choose one of {', '.join(known)}{other}")
     return known[given]

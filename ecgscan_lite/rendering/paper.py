@@ -1,4 +1,4 @@
-"""Paper: its colours and its grid, the exact share of every pixel that is covered, so that no size aliases."""
+"""Colours and grid of the paper. The grid is the exact covered fraction of every pixel, so that no size aliases."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PATTERNS = ("lines", "dots", "none")
 
 @dataclass(frozen=True)
 class Paper:
-    """Colours and widths of paper and ink.
+    """Colours and widths of paper, grid and ink.
 
     Attributes:
-        paper, grid, ink: RGB, 0 to 255; `INKS` holds two for `ink`.
-        minor_width, major_width: of the lines or dots at each 1 mm and at each 5 mm, mm.
-        minor_density: share of the grid's colour at each 1 mm; at each 5 mm it is full.
+        paper, grid, ink: colours, RGB from 0 to 255; `INKS` has two for `ink`.
+        minor_width, major_width: widths of the lines or dots every 1 mm and every 5 mm, mm.
+        minor_density: opacity of the grid every 1 mm; every 5 mm it is 1.
         pen: width of traces and calibration pulses, mm.
-        pattern: of the grid: "lines", "dots" at each mm (those on the 5 mm lines are the larger), or "none".
+        pattern: pattern of the grid: "lines", "dots" every mm (larger ones on the 5 mm lines), or "none".
 
     Raises:
         ValueError: unknown pattern, or a pen that is not above 0 and at most 5 mm wide.
@@ -58,14 +58,9 @@ INKS: dict[str, tuple[int, int, int]] = {"black": Paper().ink, "blue": (24, 40, 
 
 
 def line_coverage(n: int, origin: float, period: float, width: float) -> np.ndarray:
-    """Share of each of `n` unit intervals that lies on lines at `origin + k * period` for all integers k.
+    """Fraction of each of `n` pixels along an axis that lines at `origin + k * period` cover, for all integers k.
 
-    Args:
-        n: number of pixels along the axis.
-        origin, period, width: of the lines, pixels; `width` at most `period`.
-
-    Returns:
-        float64 in [0, 1]. Shape: (n,).
+    `origin`, `period` and `width` of the lines are in pixels; `width` is at most `period`. Shape: float64 (n,).
     """
     edges = (np.arange(n + 1) - origin + width / 2) / period
     whole = np.floor(edges)
@@ -73,18 +68,14 @@ def line_coverage(n: int, origin: float, period: float, width: float) -> np.ndar
     return np.clip(np.diff(covered), 0.0, 1.0)
 
 
-def span_coverage(n: int, start: float, stop: float) -> np.ndarray:
-    """Share of each of `n` unit intervals inside [start, stop]. Shape: (n,)."""
+def span_coverage(n: int, start: float | np.ndarray, stop: float | np.ndarray) -> np.ndarray:
+    """Fraction of each of `n` pixels inside [start, stop]. Shape: (n,), or (B, n) for `start` and `stop` (B, 1)."""
     pixels = np.arange(n)
     return np.clip(stop - pixels, 0.0, 1.0) - np.clip(start - pixels, 0.0, 1.0)
 
 
 def grid_density(frame: Frame, paper: Paper) -> np.ndarray:
-    """How much of the grid's colour each pixel takes: what is at 5 mm counts fully, at 1 mm by `minor_density`.
-
-    Returns:
-        float64 in [0, 1]. Shape: (H, W).
-    """
+    """Opacity of the grid in each pixel: 1 at every 5 mm, `minor_density` at every 1 mm. Shape: float64 (H, W)."""
     if paper.pattern == "none":
         return np.zeros((frame.height, frame.width))
     area = _line_area if paper.pattern == "lines" else _dot_area
@@ -94,19 +85,19 @@ def grid_density(frame: Frame, paper: Paper) -> np.ndarray:
 
 
 def _stripes(frame: Frame, period: float, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """Share of each column and of each row on the lines of a grid, in mm. Shapes: (W,), (H,)."""
+    """Fraction of each column and of each row on the lines of a grid, in mm. Shapes: (W,), (H,)."""
     scale = frame.px_per_mm
     x = line_coverage(frame.width, frame.origin[0], period * scale, width * scale)
     return x, line_coverage(frame.height, frame.origin[1], period * scale, width * scale)
 
 
 def _line_area(frame: Frame, period: float, width: float) -> np.ndarray:
-    """Stripes along x and y cover 1 - (1 - cx)(1 - cy) of a pixel, exactly, as their indicators separate: (H, W)."""
+    """Stripes along x and y cover exactly 1 - (1 - cx)(1 - cy) of a pixel, as their indicators separate: (H, W)."""
     x, y = _stripes(frame, period, width)
     return 1 - np.outer(1 - y, 1 - x)
 
 
 def _dot_area(frame: Frame, period: float, width: float) -> np.ndarray:
-    """Square dots at each mm along the lines of a grid, of which those at each mm hold its crossings: (H, W)."""
+    """Square dots every mm along the lines of a grid; its crossings are counted once: (H, W)."""
     (x, y), (every_x, every_y) = _stripes(frame, period, width), _stripes(frame, 1.0, width)
     return np.outer(y, every_x) + np.outer(every_y, x) - np.outer(y, x)

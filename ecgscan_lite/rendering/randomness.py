@@ -20,10 +20,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def page_seeds(seed: int | Sequence[int], n_pages: int) -> np.ndarray:
-    """The seed of each page: those given, or for a single int one derived from it and the page's place in the batch.
-
-    Returns:
-        uint64. Shape: (B,).
+    """The seed of each page: as given, or derived from a single int and the page's number. Shape: uint64 (B,).
 
     Raises:
         ValueError: the number of seeds is not the number of pages.
@@ -36,7 +33,7 @@ def page_seeds(seed: int | Sequence[int], n_pages: int) -> np.ndarray:
 
 
 def uniforms(seeds: np.ndarray, n: int) -> np.ndarray:
-    """`n` independent numbers in [0, 1) a seed. Shape: (B,) -> float64 (B, n)."""
+    """`n` independent uniform numbers in [0, 1) for each seed. Shape: (B,) -> float64 (B, n)."""
     counters = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN
     return (_mix(_mix(seeds)[:, None] + counters) >> np.uint64(11)) * 2.0**-53
 
@@ -51,35 +48,27 @@ _STREAMS = {
 
 
 def stream(name: str, seeds: np.ndarray, n: int) -> np.ndarray:
-    """`n` numbers in [0, 1) a seed of an artefact's own: adding it to a page leaves the others as they were.
-
-    Shape: (B,) -> float64 (B, n).
-    """
+    """As `uniforms`, in an artefact's own stream: adding an artefact to a page leaves the others as they were."""
     return uniforms(seeds ^ _STREAMS[name], n)
 
 
 def pixel_noise(seeds: np.ndarray, height: int, width: int, device: torch.device) -> Tensor:
-    """Nearly normal noise of every pixel, mean 0, deviation 1: the sum of the four bytes of a hash of (seed, pixel).
+    """Nearly normal noise for every pixel, mean 0, deviation 1: the sum of the four bytes of a hash of (seed, pixel).
 
     The hash uses integer operations only, so every device agrees; its rounds are modelled on "lowbias32"
-    (C. Wellons, hash-prospector, 2018).
-
-    Returns:
-        float32. Shape: (B, H, W).
+    (C. Wellons, hash-prospector, 2018). Shape: (B,) -> float32 (B, H, W).
     """
     keys = torch.from_numpy((_mix(seeds ^ _GOLDEN) >> np.uint64(32)).astype(np.uint32).view(np.int32)).to(device)
     h = torch.arange(height * width, dtype=torch.int32, device=device).view(1, height, width)
-    h = _round(h, 16) ^ keys.view(-1, 1, 1)
-    h = _round(_round(h, 15), 15)
+    h = _hash_round(h, 16) ^ keys.view(-1, 1, 1)
+    h = _hash_round(_hash_round(h, 15), 15)
     pairs = (h & 0x00FF00FF).add_((h >> 8).bitwise_and_(0x00FF00FF))
     total = pairs.add_(pairs >> 16).bitwise_and_(0x7FF).to(torch.float32)
-    return total.sub_(4 * 127.5).mul_(1.0 / _FOUR_BYTES_DEVIATION)
+    deviation = float(np.sqrt(4 * (256**2 - 1) / 12))  # of the sum of four bytes
+    return total.sub_(4 * 127.5).mul_(1.0 / deviation)
 
 
-_FOUR_BYTES_DEVIATION = float(np.sqrt(4 * (256**2 - 1) / 12))
-
-
-def _round(h: Tensor, shift: int) -> Tensor:
+def _hash_round(h: Tensor, shift: int) -> Tensor:
     """One round of a 32-bit hash; the shift fills with zeros, where torch's on int32 would with the sign."""
     h = h ^ (h >> shift).bitwise_and_((1 << (32 - shift)) - 1)
     return h.mul_(0x21F0AAAD)

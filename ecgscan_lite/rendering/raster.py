@@ -1,4 +1,4 @@
-"""From signal to ink: the share of every pixel that the trace covers, computed and not sampled.
+"""From signal to ink: the fraction of every pixel that the trace covers, computed and not sampled.
 
 The stroke of a round pen of radius r along the graph of y(x) has at abscissa x the vertical section
 
@@ -21,23 +21,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecgscan_lite.ecg.leads import LEADS
-from ecgscan_lite.rendering.annotations import still_ink
+from ecgscan_lite.rendering.annotations import static_ink
 from ecgscan_lite.rendering.layout import Frame, Strip
 from ecgscan_lite.rendering.paper import Paper, grid_density
 
 FULL = 128  # ink is counted in 1/128 of a pixel: times a difference of colours it still fits int16
 _BITS = 7
-_FAR = 1.0e6  # further from the page than any trace is drawn, pixels or mV
-_FINEST = 64  # sub-columns of a pixel, at most
-_SMALL = 1 << 17  # pixels of a page whose plans may be many
-_BAND = 1 << 19  # pixels of a CPU's dense steps at a time
+_FAR = 1.0e6  # further from the page than any trace is drawn, px or mV
+_MAX_SUBCOLUMNS = 64  # of a pixel
+_SMALL_PAGE = 1 << 17  # px of a page of which many plans are kept
+_CPU_BAND = 1 << 19  # px that a CPU turns into colours at once
 
 
 @dataclass(frozen=True)
 class Span:
-    """Samples `first` to `last` (inclusive) of one lead on one strip, pixels.
+    """Samples `first` to `last` (inclusive) of one lead on one strip, px.
 
-    Sample k of v mV lies at x = x0 + k * step, y = zero - gain * v; `gain` is negative for an inverted lead.
+    Sample k of v mV is at x = x0 + k * step, y = zero - gain * v; `gain` is negative for an inverted lead.
     """
 
     strip: Strip
@@ -51,41 +51,43 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that drawing needs and that does not depend on the signal, on the device.
+class RasterPlan:
+    """All that rendering needs and that does not depend on the signal, on the device; M sub-columns over all strips.
 
-    Shapes: M sub-columns over all strips. `index`: (3 * M,) samples before, after and nearest each sub-column, in the
-    flattened (12, T + 1) signal whose last sample is missing; `fraction`, `zero`, `gain`: (M,); `cell`:
-    (M - 2 * reach,), where the column of a sub-column starts in the accumulator; `still`: (W, H + 2), difference array
-    of labels and pulses; `paper` (times FULL, plus a half), `contrast`: (3, H, W) int16; `grid`: (H, W) float32 in
-    [0, 1].
+    Attributes:
+        n_samples: number of samples of which any is drawn.
+        radius: half the width of the pen, px.
+        subcolumns, reach: number of sub-columns of a pixel, and of those that the pen extends to either side.
+        index: samples before, after and nearest each sub-column, in the flattened (12, n_samples + 1) signal whose last
+            sample is missing. Shape: (3 * M,).
+        fraction, zero, gain: position between the samples, zero line and gain in each sub-column. Shape: (M,).
+        cell: where the column of a sub-column starts in the accumulator. Shape: (M - 2 * reach,).
+        static: difference array of labels and pulses. Shape: (W, H + 2).
+        paper, contrast: colour without ink (times FULL, plus a half), and what ink adds. Shape: int16 (3, H, W).
+        grid: opacity of the grid in [0, 1]. Shape: float32 (H, W).
     """
 
     frame: Frame
     style: Paper
     spans: tuple[Span, ...]
-    used: int
+    n_samples: int
     radius: float
-    fineness: int
+    subcolumns: int
+    reach: int
     index: Tensor
     fraction: Tensor
     zero: Tensor
     gain: Tensor
     cell: Tensor
     sign: Tensor
-    still: Tensor
+    static: Tensor
     paper: Tensor
     contrast: Tensor
     grid: Tensor
 
-    @property
-    def reach(self) -> int:
-        """Sub-columns on either side that the pen's section looks at."""
-        return int(self.radius * self.fineness) + 1
-
 
 def _spans(frame: Frame, fs: float, n_samples: int) -> tuple[Span, ...]:
-    """Which samples of which lead lie on which strip; a strip shows the times start <= t < start + duration."""
+    """Which samples of which lead are on which strip; a strip shows the times start <= t < start + duration."""
     step = frame.layout.speed * frame.px_per_mm / fs
     spans = []
     for strip in frame.layout.strips:
@@ -98,19 +100,12 @@ def _spans(frame: Frame, fs: float, n_samples: int) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def _fineness(radius: float, step: float) -> int:
-    """Sub-columns of a pixel: a power of two (so that sums are exact), enough for the samples and for the pen."""
-    wanted = max(8.0, 1.0 / step, 1.2 / radius)
-    return min(_FINEST, 2 ** int(np.ceil(np.log2(wanted))))
-
-
-def _subcolumns(span: Span, radius: float, fineness: int, n_samples: int) -> tuple[np.ndarray, ...]:
+def _subcolumns(span: Span, radius: float, per_px: int, reach: int, n_samples: int) -> tuple[np.ndarray, ...]:
     """Sample indices (3, m), fraction, zero line, gain and pixel column (m,) of a strip's sub-columns."""
-    reach = int(radius * fineness) + 1
-    start = int(np.floor((span.x0 + span.first * span.step - radius) * fineness)) - reach
-    stop = int(np.ceil((span.x0 + span.last * span.step + radius) * fineness)) + reach
-    position = ((np.arange(start, stop) + 0.5) / fineness - span.x0) / span.step  # in samples
-    half = 0.5 / fineness / span.step
+    start = int(np.floor((span.x0 + span.first * span.step - radius) * per_px)) - reach
+    stop = int(np.ceil((span.x0 + span.last * span.step + radius) * per_px)) + reach
+    position = ((np.arange(start, stop) + 0.5) / per_px - span.x0) / span.step  # in samples
+    half = 0.5 / per_px / span.step
     drawn = (position >= span.first - half) & (position <= span.last + half)
     position = np.clip(position, span.first, span.last)
     before, nearest = np.floor(position).astype(np.int64), np.round(position).astype(np.int64)
@@ -120,62 +115,60 @@ def _subcolumns(span: Span, radius: float, fineness: int, n_samples: int) -> tup
         # A single sample between missing ones is a dot: the sub-column that holds it takes its value.
         np.where(drawn & (np.abs(position - nearest) <= half), nearest, n_samples),
     ])  # fmt: skip
-    columns = np.arange(start, stop) // fineness
+    columns = np.arange(start, stop) // per_px
     zero, gain = (np.full(len(position), value) for value in (span.zero, span.gain))
     return index + span.lead * (n_samples + 1), position - before, zero, gain, columns
 
 
-def plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.device) -> Plan:
+def raster_plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.device) -> RasterPlan:
     """Prepare pages of one layout, size, sampling rate and length; kept, since training asks for the same again."""
-    small = frame.height * frame.width < _SMALL
-    return (_plan_small if small else _plan_large)(frame, style, fs, n_samples, device)
+    small = frame.height * frame.width < _SMALL_PAGE
+    return (_small_plan if small else _large_plan)(frame, style, fs, n_samples, device)
 
 
-def _plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.device) -> Plan:
+def _plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: torch.device) -> RasterPlan:
     height, width, scale = frame.height, frame.width, frame.px_per_mm
-    spans, radius = _spans(frame, fs, n_samples), style.pen / 2 * frame.px_per_mm
-    step = frame.layout.speed * scale / fs
-    fineness = _fineness(radius, step)
-    used = max((span.last + 1 for span in spans), default=0)
-    parts = [_subcolumns(span, radius, fineness, used) for span in spans]
+    spans, radius = _spans(frame, fs, n_samples), style.pen / 2 * scale
+    # Enough sub-columns of a pixel for the samples and for the pen, and a power of two, so that sums are exact.
+    wanted = max(8.0, 1 / (frame.layout.speed * scale / fs), 1.2 / radius)
+    per_px = min(_MAX_SUBCOLUMNS, 2 ** int(np.ceil(np.log2(wanted))))
+    reach = int(radius * per_px) + 1
+    n_drawn = max((span.last + 1 for span in spans), default=0)
+    parts = [_subcolumns(span, radius, per_px, reach, n_drawn) for span in spans]
     index, fraction, zero, gain, columns = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
-    reach = int(radius * fineness) + 1
     grid = grid_density(frame, style)
-    paper_rgb, grid_rgb, ink_rgb = (
-        np.array(c, dtype=np.float64)[:, None, None] for c in (style.paper, style.grid, style.ink)
-    )
+    paper_rgb, grid_rgb, ink_rgb = (np.array(c, float)[:, None, None] for c in (style.paper, style.grid, style.ink))
     paper = np.round(paper_rgb + (grid_rgb - paper_rgb) * grid)
-    still = np.zeros((width, height + 2))
-    still[:, :height] = np.round(still_ink(frame, style).T * FULL) * fineness
+    static = np.zeros((width, height + 2))
+    static[:, :height] = np.round(static_ink(frame, style).T * FULL) * per_px
     # Half a unit more in all rows, so that the shift at the end rounds to nearest.
-    still = np.diff(still + fineness // 2, axis=1, prepend=0.0)
+    static = np.diff(static + per_px // 2, axis=1, prepend=0.0)
 
     def put(array: np.ndarray, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device=device, dtype=dtype)
 
-    return Plan(
-        frame, style, spans, used, radius, fineness,
+    return RasterPlan(
+        frame, style, spans, n_drawn, radius, per_px, reach,
         index=put(index.reshape(-1), torch.int64), fraction=put(fraction, torch.float32), zero=put(zero, torch.float32),
         gain=put(gain, torch.float32),
         cell=put(np.clip(columns, 0, width - 1)[reach:-reach] * (height + 2), torch.int64),
         sign=torch.tensor([[1], [-1]], dtype=torch.int32, device=device),
-        still=put(still, torch.int32), paper=put(paper * FULL + FULL / 2, torch.int16),
+        static=put(static, torch.int32), paper=put(paper * FULL + FULL / 2, torch.int16),
         contrast=put(ink_rgb - paper, torch.int16), grid=put(grid, torch.float32),
     )  # fmt: skip
 
 
-_plan_large = lru_cache(maxsize=12)(_plan)  # a full page's plan holds some 80 MB
-_plan_small = lru_cache(maxsize=96)(_plan)  # at most 10 MB: every layout on every sheet
+_large_plan = lru_cache(maxsize=12)(_plan)  # the plan of a full page holds some 80 MB
+_small_plan = lru_cache(maxsize=96)(_plan)  # at most 10 MB: every layout on every paper size
 
 
-def _ordinates(signal: Tensor, plan: Plan) -> Tensor:
-    """Pixels from the top to the trace in every sub-column, up to its upper and lower end there.
+def _ordinates(signal: Tensor, plan: RasterPlan) -> Tensor:
+    """Upper and lower end of the trace in every sub-column, px from the top of the page. Shape: (B, 2, M).
 
-    A sub-column's extremes are the trace at its centre and the sample that lies in it, if one does: without it the tips
-    of steep waves would be cut. The lower end is returned negated, so that one minimum serves both; +FAR: no trace.
-    Shape: (B, 2, M).
+    A sub-column's extremes are the trace at its centre and the sample in it, if there is one: without it the tips of
+    steep waves would be cut. The lower end is returned negated, so that one minimum serves both; +FAR: no trace.
     """
-    padded = F.pad(signal[:, :, : plan.used], (0, 1), value=torch.nan).flatten(1)
+    padded = F.pad(signal[:, :, : plan.n_samples], (0, 1), value=torch.nan).flatten(1)
     values = padded.index_select(1, plan.index).view(len(signal), 3, -1)
     before, centre = values[:, 0], values[:, 1]
     centre.sub_(before).mul_(plan.fraction).add_(before)
@@ -184,9 +177,9 @@ def _ordinates(signal: Tensor, plan: Plan) -> Tensor:
     return torch.minimum(z[:, :, 0], z[:, :, 1])
 
 
-def _sections(z: Tensor, plan: Plan) -> Tensor:
-    """Upper and lower end of the pen's stroke at every sub-column, pixels. Shape: (B, 2, M - 2 * reach)."""
-    reach, radius, d = plan.reach, plan.radius, 1 / plan.fineness
+def _sections(z: Tensor, plan: RasterPlan) -> Tensor:
+    """Upper and lower end of the pen's stroke in every sub-column, px. Shape: (B, 2, M - 2 * reach)."""
+    reach, radius, d = plan.reach, plan.radius, 1 / plan.subcolumns
     stop = z.shape[2] - reach
 
     def pair(j: int) -> Tensor:
@@ -195,18 +188,18 @@ def _sections(z: Tensor, plan: Plan) -> Tensor:
     end = z[:, :, reach:stop] - radius
     for j in range(1, reach):
         end = torch.minimum(end, pair(j).sub_(float(np.sqrt(radius**2 - (j * d) ** 2))))
-    # The pen's outermost points, at a distance r where h = 0, lie between two sub-columns.
-    share = radius / d - (reach - 1)
+    # The pen's outermost points, at a distance r where h = 0, are between two sub-columns.
+    fraction = radius / d - (reach - 1)
     for inner, outer in (((reach - 1), reach), (-(reach - 1), -reach)):
         a, b = z[:, :, reach + inner : stop + inner], z[:, :, reach + outer : z.shape[2] - reach + outer]
-        end = torch.minimum(end, a + share * (b - a))
+        end = torch.minimum(end, a + fraction * (b - a))
     top, bottom = end[:, 0], -end[:, 1]
     return torch.stack((top, torch.maximum(top, bottom)), dim=1)
 
 
-def _accumulate(signal: Tensor, plan: Plan) -> Tensor:
-    """Difference array along the rows of all ink; a pixel wholly covered is `fineness` * FULL. Shape: (B, W, H + 2)."""
-    total = plan.still.repeat(len(signal), 1, 1)
+def _accumulate(signal: Tensor, plan: RasterPlan) -> Tensor:
+    """Difference array of all ink along the rows; a covered pixel is `subcolumns` * FULL. Shape: (B, W, H + 2)."""
+    total = plan.static.repeat(len(signal), 1, 1)
     if plan.spans:
         ends = _sections(_ordinates(signal, plan), plan).clamp_(0, plan.frame.height).mul_(FULL)
         ends = ends.round_().to(torch.int32)
@@ -218,38 +211,34 @@ def _accumulate(signal: Tensor, plan: Plan) -> Tensor:
     return total
 
 
-def _settle(total: Tensor, plan: Plan) -> Tensor:
+def _integrate(total: Tensor, plan: RasterPlan) -> Tensor:
     """Sum a difference array up to ink in [0, FULL]. Shape: (B, w, H + 2) -> int16 (B, H, w)."""
     total = torch.cumsum(total, 2, dtype=torch.int32)
-    total.bitwise_right_shift_(plan.fineness.bit_length() - 1).clamp_(max=FULL)
+    total.bitwise_right_shift_(plan.subcolumns.bit_length() - 1).clamp_(max=FULL)
     ink = torch.empty(len(total), plan.frame.height, total.shape[1], dtype=torch.int16, device=total.device)
     return ink.copy_(total[:, :, : plan.frame.height].transpose(1, 2))
 
 
-def ink(signal: Tensor, plan: Plan) -> Tensor:
-    """Share of every pixel that is covered by ink: traces, labels and calibration pulses.
+def ink(signal: Tensor, plan: RasterPlan) -> Tensor:
+    """How far ink covers every pixel: traces, labels and calibration pulses.
 
-    Args:
-        signal: float32 millivolts, NaN where samples are missing. Shape: (B, 12, T).
-
-    Returns:
-        int16 in [0, FULL]. Shape: (B, H, W).
+    Shape: signal float32 (B, 12, T) in mV, NaN where samples are missing -> int16 (B, H, W) in [0, FULL].
     """
-    return _settle(_accumulate(signal, plan), plan)
+    return _integrate(_accumulate(signal, plan), plan)
 
 
-def trace_ink(signal: Tensor, plan: Plan) -> Tensor:
-    """As `ink`, of the traces alone: no labels, pulses or text."""
-    bare = torch.zeros_like(plan.still)
-    bare[:, 0] = plan.fineness // 2  # so that the shift at the end rounds to nearest
-    return ink(signal, replace(plan, still=bare))
+def trace_ink(signal: Tensor, plan: RasterPlan) -> Tensor:
+    """As `ink`, for the traces alone: no labels, pulses or text."""
+    bare = torch.zeros_like(plan.static)
+    bare[:, 0] = plan.subcolumns // 2  # so that the shift at the end rounds to nearest
+    return ink(signal, replace(plan, static=bare))
 
 
-def clean(signal: Tensor, plan: Plan, out: Tensor) -> None:
-    """Draw pages that have not aged into `out`, in bands of columns that fit the cache. Shape: uint8 (B, 3, H, W)."""
+def render_clean(signal: Tensor, plan: RasterPlan, out: Tensor) -> None:
+    """Render pages without ageing to `out`, in bands of columns that fit the cache. Shape: uint8 (B, 3, H, W)."""
     total, (height, width) = _accumulate(signal, plan), out.shape[2:]
-    step = max(64, _BAND // (len(signal) * height)) if signal.device.type == "cpu" else width
+    step = max(64, _CPU_BAND // (len(signal) * height)) if signal.device.type == "cpu" else width
     for start in range(0, width, step):
         band = slice(start, start + step)
-        colour = plan.contrast[:, :, band] * _settle(total[:, band], plan).unsqueeze(1)
+        colour = plan.contrast[:, :, band] * _integrate(total[:, band], plan).unsqueeze(1)
         out[..., band].copy_(colour.add_(plan.paper[:, :, band]).bitwise_right_shift_(_BITS))

@@ -1,13 +1,15 @@
-"""Wear, light and compression of aged pages, and the severities of the presets."""
+"""Degradation of paper, light and compression, and the severities of the presets."""
 
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from ecgscan_lite import settings
 from ecgscan_lite.rendering import PRESETS, Ageing, render
 
 FS, SIZE = 250, (300, 388)
@@ -21,11 +23,15 @@ def beats(pages: int = 1) -> np.ndarray:
     return (heights * spike).astype(np.float32)
 
 
-def aged(seed: int | list[int] = 0, size: tuple[int, int] = SIZE, **ranges: float) -> torch.Tensor:
-    """Pages that have these artefacts at these strengths and no other. Shape: (B, 3, H, W), float."""
+def degraded(seed: int | list[int] = 0, size: tuple[int, int] = SIZE, **ranges: float) -> torch.Tensor:
+    """Pages with these artefacts at these strengths and no others. Shape: (B, 3, H, W), float."""
     ageing = Ageing(**{name: (value, value) for name, value in ranges.items()})
     signal = beats(1 if isinstance(seed, int) else len(seed))
     return render(signal, FS, size=size, ageing=ageing, seed=seed).image.float()
+
+
+def test_settings_name_every_preset() -> None:
+    assert get_args(settings.Degradation) == tuple(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -67,7 +73,7 @@ def test_truth_follows_every_movement_of_the_page(name: str) -> None:
     page = render(beats(2), FS, size=(1700, 2200), ageing=f"{name}:5", seed=[8, 9])
     for number in range(2):
         for trace in page.traces[number]:
-            back = page.geometry.flatten(number, trace.xy.astype(np.float64))
+            back = page.geometry.to_page(number, trace.xy.astype(np.float64))
             errors = []
             for flat in clean.traces[number]:  # a lead may be drawn twice, in a column and as a strip
                 first = round((trace.start - flat.start) * FS)
@@ -93,32 +99,32 @@ def test_a_curled_page_s_traces_lie_on_its_ink() -> None:
 
 def test_holes_show_what_lies_behind() -> None:
     seeds, size = list(range(8)), (1000, 1294)
-    clean, page = (aged(seeds, size, holes=cut, background=40.0)[:, 2] for cut in (0.0, 1.0))
+    clean, page = (degraded(seeds, size, holes=cut, background=40.0)[:, 2] for cut in (0.0, 1.0))
     behind = ((clean - page) / (clean - 40)).nan_to_num()
     per_mm = float(render(beats(), FS, size=size).px_per_mm[0])
     area = behind.sum(dim=(1, 2)) / per_mm**2
     torch.testing.assert_close(area, torch.full_like(area, 2 * np.pi * 3.0**2), rtol=0.03, atol=0)
     left = behind[:, :, : round(20 * per_mm)].sum(dim=(1, 2)) > 0.99 * behind.sum(dim=(1, 2))
     assert left.any() and not left.all(), "some are punched on the left, some above"
-    assert not (aged(holes=0.4, background=40.0) == 40.0).all(dim=1).any()
+    assert not (degraded(holes=0.4, background=40.0) == 40.0).all(dim=1).any()
 
 
 def test_what_takes_light_away_takes_it_where_and_in_the_colour_it_should() -> None:
     seeds = list(range(12))
-    clean = aged(seeds)
+    clean = degraded(seeds)
     for name in ("creases", "stains", "mould", "shadow", "streaks"):
-        loss = clean - aged(seeds, **{name: 0.8})
+        loss = clean - degraded(seeds, **{name: 0.8})
         assert loss.mean() > 0.3 and (name == "creases" or loss.min() >= -1), name
-    stained = (clean - aged(seeds, stains=0.8)).mean(dim=(0, 2, 3))
+    stained = (clean - degraded(seeds, stains=0.8)).mean(dim=(0, 2, 3))
     assert stained[0] < stained[1] < stained[2], "brown takes most of the blue"
-    streaked = aged(seeds, streaks=0.8) / clean
+    streaked = degraded(seeds, streaks=0.8) / clean
     assert streaked.std(dim=2).mean() < 0.05 < streaked.mean(dim=2).std(dim=-1).mean(), "streaks run down the image"
-    beats_of_colours = aged(seeds, moire=0.2, cast=-0.3) - aged(seeds, cast=-0.3)  # room to be brighter
+    beats_of_colours = degraded(seeds, moire=0.2, cast=-0.3) - degraded(seeds, cast=-0.3)  # room to be brighter
     assert beats_of_colours.mean().abs() < 2 < beats_of_colours.std()
 
 
 def test_ink_of_the_other_side_shows_through_mirrored() -> None:
-    clean, page = aged(), aged(bleed=0.4)
+    clean, page = degraded(), degraded(bleed=0.4)
     ink = (255 - clean.amax(dim=1)) > 150
     elsewhere = ink.flip(-1) & ~ink
     assert (clean - page).mean(dim=1)[elsewhere].mean() > 20
@@ -126,16 +132,16 @@ def test_ink_of_the_other_side_shows_through_mirrored() -> None:
 
 
 def test_black_and_white_is_black_and_white() -> None:
-    page = aged(threshold=1.0, size=(850, 1100))
+    page = degraded(threshold=1.0, size=(850, 1100))
     assert ((page < 5) | (page > 250)).float().mean() > 0.95
     assert torch.equal(page[:, 0], page[:, 1]) and torch.equal(page[:, 0], page[:, 2])
-    ink = (255 - aged(size=(850, 1100)).amax(dim=1)) > 200
+    ink = (255 - degraded(size=(850, 1100)).amax(dim=1)) > 200
     assert (page[:, 0][ink] < 128).float().mean() > 0.99, "the trace stays"
 
 
 def test_jpeg_loses_more_at_a_lower_quality_and_nothing_above_100() -> None:
-    clean = aged()
-    lost = [float((aged(jpeg=quality) - clean).abs().mean()) for quality in (101, 95, 50, 10)]
+    clean = degraded()
+    lost = [float((degraded(jpeg=quality) - clean).abs().mean()) for quality in (101, 95, 50, 10)]
     assert lost[0] == 0 and lost == sorted(lost) and lost[3] > 2 * lost[1]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from ecgscan_lite import settings
 from ecgscan_lite.ecg.leads import CHEST_LEADS, LEADS
-from ecgscan_lite.rendering import INKS, LAYOUTS, PAPERS, Layout, Page, Paper, render
+from ecgscan_lite.rendering import INKS, LAYOUTS, PAPER_SIZES, PAPERS, Layout, Page, Paper, render
 from ecgscan_lite.rendering.layout import FONTS
 from tests.rendering.test_rendering import heartbeats, homography, project
 
@@ -38,6 +40,11 @@ def difference(a: Page, b: Page) -> np.ndarray:
 
 def test_every_layout_is_tested() -> None:
     assert set(ARRANGEMENTS) == set(LAYOUTS)
+
+
+def test_settings_name_every_layout_and_paper_size() -> None:
+    assert get_args(settings.Layout) == tuple(LAYOUTS)
+    assert get_args(settings.PaperSize) == ("full", *PAPER_SIZES)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

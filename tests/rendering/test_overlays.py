@@ -1,4 +1,4 @@
-"""What is added to a printed page, what a moving camera and a table do to it, and its crops and masks."""
+"""Overlays on a printed page, motion blur, the table behind it, and crops and masks of pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ecgscan_lite.rendering import LAYOUTS, PAPER_SIZES, Ageing, paper_size_px, render
 from ecgscan_lite.rendering.degradation import overlays
-from ecgscan_lite.rendering.degradation.apply import _lines, _smear
+from ecgscan_lite.rendering.degradation.apply import _line_kernels, _motion_blur
 from ecgscan_lite.rendering.layout import Frame
 
 FS, SIZE = 100, (425, 550)
@@ -24,8 +24,8 @@ def beats(pages: int = 1) -> np.ndarray:
     return np.broadcast_to(spike, (pages, 12, 10 * FS)).astype(np.float32)
 
 
-def aged(seeds: list[int], size: tuple[int, int] = SIZE, **ranges: float) -> torch.Tensor:
-    """Pages that have these artefacts at these strengths and no other. Shape: (B, 3, H, W), float."""
+def degraded(seeds: list[int], size: tuple[int, int] = SIZE, **ranges: float) -> torch.Tensor:
+    """Pages with these artefacts at these strengths and no others. Shape: (B, 3, H, W), float."""
     ageing = Ageing(**{name: (value, value) for name, value in ranges.items()})
     return render(beats(len(seeds)), FS, size=size, ageing=ageing, seed=seeds).image.float()
 
@@ -50,7 +50,7 @@ def test_notes_are_written_in_one_colour_in_strokes_as_wide_as_the_pen() -> None
     length = ink.sum(dim=(1, 2)) / 255 / frame.px_per_mm**2 / overlays.PEN  # area over width, mm
     assert (length > 60).all() and (length < 1000).all()
     assert len({tuple(page.flatten().tolist()) for page in ink}) == 12
-    change = aged(list(seeds)) - aged(list(seeds), handwriting=1.0)
+    change = degraded(list(seeds)) - degraded(list(seeds), handwriting=1.0)
     written = ink > 250
     for page in range(12):
         colours = change[page][:, written[page] & (change[page].abs().sum(dim=0) > 0)]
@@ -71,7 +71,7 @@ def test_a_stamp_is_a_framed_word_in_a_dye() -> None:
         )
     longest = np.round(np.array(widths)[:, 0] / frame.px_per_mm / 4).astype(int)
     assert len(set(longest)) >= 3, "words of several lengths"
-    lost = (aged([3]) - aged([3], stamps=0.8)).sum(dim=(2, 3))[0]
+    lost = (degraded([3]) - degraded([3], stamps=0.8)).sum(dim=(2, 3))[0]
     assert lost.max() > 1.3 * lost.min() > 0, "a colour, no grey"
 
 
@@ -90,9 +90,9 @@ def test_a_barcode_is_upright_bars_of_whole_modules() -> None:
 
 def test_dust_lies_on_the_glass_and_not_on_the_page() -> None:
     turned, straight = {"rotation_deg": 5.0}, {}
-    specks = [aged([5], **how) - aged([5], **how, dust=0.9) > 60 for how in (turned, straight)]
+    specks = [degraded([5], **how) - degraded([5], **how, dust=0.9) > 60 for how in (turned, straight)]
     seen = [s.any(dim=1) for s in specks]
-    light = [aged([5], **how).amin(dim=1) > 150 for how in (turned, straight)]
+    light = [degraded([5], **how).amin(dim=1) > 150 for how in (turned, straight)]
     both = light[0] & light[1]
     assert (seen[0] & both).sum() > 20
     assert (seen[0] ^ seen[1])[both].sum() < 0.2 * (seen[0] & both).sum(), "at the same places of both images"
@@ -103,16 +103,16 @@ def test_motion_is_the_mean_along_a_line(length: float, angle: float, rng: np.ra
     vector = length * np.array([[np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))]])
     smooth = ndimage.gaussian_filter(rng.uniform(0, 255, (60, 60)), 2)
     smooth = np.round((smooth - smooth.min()) / np.ptp(smooth) * 255)
-    blurred = _smear(torch.from_numpy(smooth)[None, None].to(torch.int16), vector, 5)[0, 0].numpy()
+    blurred = _motion_blur(torch.from_numpy(smooth)[None, None].to(torch.int16), vector, 5)[0, 0].numpy()
     along = np.linspace(-0.5, 0.5, 201)[:, None] * vector
     y, x = np.mgrid[5:55, 5:55]
     expected = np.mean([ndimage.map_coordinates(smooth, [y + dy, x + dx], order=1) for dx, dy in along], axis=0)
     np.testing.assert_allclose(blurred, expected, atol=4)
-    assert _lines(vector, 5).sum() == 128
+    assert _line_kernels(vector, 5).sum() == 128
 
 
 def test_a_table_s_grain_is_seen_beside_the_page_alone() -> None:
-    plain, grained = (aged([2], scale=0.8, background=120.0, table=t) for t in (0.0, 0.6))
+    plain, grained = (degraded([2], scale=0.8, background=120.0, table=t) for t in (0.0, 0.6))
     behind = (plain == 120).all(dim=1, keepdim=True)
     assert grained[behind.expand_as(grained)].std() > 8
     inner = behind.float().amax(dim=1)[0].numpy()
@@ -176,7 +176,7 @@ def test_a_header_moves_the_rows_down_on_the_grid() -> None:
     assert frame.y(2) < rows.min() and rows.max() < frame.y(8)
 
 
-def test_sheets_have_their_size() -> None:
+def test_paper_sizes_are_those_of_their_names() -> None:
     assert paper_size_px("letter", 200) == (1700, 2200) and paper_size_px("a4", 300) == (2480, 3508)
     with pytest.raises(ValueError, match="one line of text"):
         replace(LAYOUTS["6x2"], header="two\nlines")

@@ -60,8 +60,8 @@ def test_ink_equals_a_supersampled_drawing(size: tuple[int, int], window: tuple[
     x0, y0, width, height = window
     image, paper = (p.image[0, :, y0 : y0 + height, x0 : x0 + width].numpy().astype(float) for p in (page, blank))
     ink = np.array(page.plan.style.ink, dtype=float)[:, None, None]
-    still = page.plan.still.cumsum(1).T[y0 : y0 + height, x0 : x0 + width].numpy() >= page.plan.fineness
-    band = binary_dilation(reference > 0) & ~still  # the trace and one pixel around it, labels and pulses left out
+    static = page.plan.static.cumsum(1).T[y0 : y0 + height, x0 : x0 + width].numpy() >= page.plan.subcolumns
+    band = binary_dilation(reference > 0) & ~static  # the trace and one pixel around it, labels and pulses left out
     assert band.sum() > 500
     assert np.abs(image - (paper + (ink - paper) * reference))[:, band].mean() <= 2.0
     far = ~binary_dilation(reference > 0, iterations=2)
@@ -120,7 +120,7 @@ def test_signal_reads_back_from_clean_traces(layout: str, size: tuple[int, int])
 
 
 @pytest.mark.parametrize("ageing", ["scan", "photo"])
-def test_signal_reads_back_from_aged_traces(ageing: str) -> None:
+def test_signal_reads_back_from_degraded_traces(ageing: str) -> None:
     """The map from millimetres to pixels is projective: found from the zero lines and labels, it gives the signal."""
     fs, size = 500, (1700, 2200)
     signal = 0.4 * heartbeats(fs, pages=3)
@@ -290,7 +290,7 @@ def test_a_page_does_not_depend_on_its_batch(ageing: str | None) -> None:
     assert torch.equal(again.image, together.image)
 
 
-def test_a_single_seed_ages_every_page_differently_and_repeatably() -> None:
+def test_a_single_seed_degrades_every_page_differently_and_repeatably() -> None:
     signal = np.repeat(heartbeats(100), 3, axis=0)
     first, second, other = (render(signal, 100, size=(160, 224), ageing="photo", seed=s).image for s in (4, 4, 5))
     assert torch.equal(first, second)

@@ -1,4 +1,4 @@
-"""What time, scanners and phones do to a page: artefacts, their ranges, severities and presets."""
+"""Artefacts of ageing, scanning and photographing, with their ranges, severities and presets."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Ageing:
-    """Artefacts as ranges (low, high), drawn evenly for each page from its seed.
+    """Artefacts as ranges (low, high); those of each page are drawn uniformly, from its seed.
 
     Attributes:
-        rotation_deg: turn of the page, degrees, counter-clockwise as seen.
+        rotation_deg: rotation of the page, degrees, counter-clockwise as seen.
         scale: size of the page relative to the image.
-        shift: displacement, as a share of the image's width and height.
+        shift: shift of the page, as a fraction of the image's width and height.
         tilt: relative change of the camera's distance across the page (perspective).
-        shade: change of the light from one edge of the image to the other, as a share.
-        vignette: loss of light in the corners, as a share.
-        blur_mm: standard deviation of the blur, millimetres on the page.
-        noise: standard deviation of the sensor's noise, grey levels.
+        shade: relative change of the light from one edge of the image to the other.
+        vignette: loss of light in the corners, as a fraction.
+        blur_mm: standard deviation of the blur, mm on the page.
+        noise: standard deviation of the sensor noise, grey levels.
         yellowing: loss of blue, and of half as much green, grey levels.
-        fading: loss of ink, as a share.
-        cast: change of each colour's brightness, as a share.
-        background: grey level of what lies behind the page.
-        curl: height of the wave in which the page lies, as a share of the image's height.
+        fading: loss of ink, as a fraction.
+        cast: relative change of each colour's brightness.
+        background: grey level behind the page.
+        curl: height of the wave of a curled page, as a fraction of the image's height.
         creases: darkness of folds; 1 loses most of the light on their line.
         stains: darkness of dried drops.
         mould: darkness of mould spots.
-        holes: how far two punched holes are cut through, 0 or 1.
-        bleed: ink of the other side that shows through, as a share.
-        shadow: darkness of a hand's or head's shadow.
-        moire: contrast of a screen's beats with the sensor.
+        holes: depth of two punched holes: cut through from 0.5 on.
+        bleed: ink of the other side that shows through, as a fraction.
+        shadow: darkness of the shadow of a hand or head.
+        moire: contrast of the interference of a screen with the sensor.
         streaks: darkness of a scanner's lines down the image.
-        threshold: how near to pure black and white, 0 to 1.
-        jpeg: quality of the JPEG compression, 1 to 100; above 100 is none.
-        motion_mm: way of the camera while it exposed, in any direction, millimetres on the page.
+        threshold: from 0, all grey levels, to 1, pure black and white.
+        jpeg: quality of the JPEG compression, 1 to 100; above 100 there is none.
+        motion_mm: length of the camera's motion during the exposure, in any direction, mm on the page.
         table: contrast of the grain of the table behind the page.
         dust: darkness of specks and hairs on a scanner's glass.
-        handwriting: darkness of notes by hand.
+        handwriting: darkness of handwritten notes.
         stamps: darkness of a stamp.
         barcode: darkness of a printed barcode.
     """
@@ -79,37 +79,35 @@ class Ageing:
     barcode: Range = (0.0, 0.0)
 
     def at(self, severity: float) -> Ageing:
-        """The same artefacts weaker or stronger: from 1, slight, over 3, as given, to 5, severe.
+        """The same artefacts at a severity from 1, slight, over 3, unchanged, to 5, severe.
 
-        Every range is moved from that of a clean page in proportion; what lies behind the page stays.
+        Every range but the background's is scaled in proportion, from that of a clean page.
 
         Raises:
-            ValueError: a severity not from 1 to 5.
+            ValueError: the severity is not from 1 to 5.
         """
         if not 1 <= severity <= 5:
             raise ValueError(f"a severity of {severity:g} does not exist: choose from 1, slight, to 5, severe")
-        clean, moved = Ageing(), {}
+        ranges = {}
         for field in fields(self):
             if field.name != "background":
-                neutral, (low, high) = getattr(clean, field.name)[0], getattr(self, field.name)
-                ends = (neutral + (end - neutral) * severity / 3 for end in (low, high))
-                moved[field.name] = tuple(
-                    float(np.clip(end, *_LIMITS.get(field.name, (-np.inf, np.inf)))) for end in ends
-                )
-        return replace(self, **moved)
+                neutral, lowest, highest = field.default[0], *_LIMITS.get(field.name, (-np.inf, np.inf))
+                ends = (neutral + (end - neutral) * severity / 3 for end in getattr(self, field.name))
+                ranges[field.name] = tuple(float(np.clip(end, lowest, highest)) for end in ends)
+        return replace(self, **ranges)
 
     def uses(self, name: str) -> bool:
         """Whether any page can have this artefact."""
         return getattr(self, name) != getattr(Ageing(), name)
 
     def draw(self, seeds: np.ndarray) -> dict[str, np.ndarray]:
-        """The artefacts of each page: for each attribute three independent draws. Shape: (B,) -> (B, 3) each."""
+        """Draw the artefacts of each page: three independent numbers for each attribute. Shape: (B,) -> (B, 3) each."""
         u = uniforms(seeds, 3 * len(fields(self))).reshape(len(seeds), -1, 3)
-        ranges = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: low + (high - low) * u[:, i] for i, (name, (low, high)) in enumerate(ranges)}
+        ranges = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: low + (high - low) * u[:, i] for i, (name, (low, high)) in enumerate(ranges.items())}
 
 
-_LIMITS: dict[str, Range] = {  # beyond which a page is lost
+_LIMITS: dict[str, Range] = {  # beyond them a page can't be read any more
     **dict.fromkeys(("holes", "threshold", "handwriting", "stamps", "barcode"), (0.0, 1.0)),
     **dict.fromkeys(("creases", "stains", "mould", "streaks", "dust"), (0.0, 0.95)),
     "scale": (0.75, 1.25), "tilt": (-0.15, 0.15), "shade": (-0.45, 0.45), "vignette": (0.0, 0.4), "cast": (-0.18, 0.18),
@@ -128,9 +126,9 @@ _PHOTO = Ageing(
 )  # fmt: skip
 _PHONE = replace(
     _PHOTO, curl=(0.0, 0.012), shadow=(0.0, 0.5), jpeg=(60.0, 90.0), motion_mm=(0.0, 0.5), table=(0.0, 0.5)
-)  # fmt: skip
+)
 
-# The last nine are the conditions of the public photographed set (PhysioNet and Kaggle, 2025), by its own numbers.
+# Those with a number are the conditions of the public photographed set (PhysioNet and Kaggle, 2025).
 PRESETS: dict[str, Ageing] = {
     "scan": _SCAN,
     "photo": _PHOTO,
@@ -163,10 +161,10 @@ PRESETS: dict[str, Ageing] = {
 
 
 def find_ageing(ageing: str | Ageing | None) -> Ageing | None:
-    """The preset of that name, at a severity if one follows a colon ("photo:5"), or what was given.
+    """The preset of that name, at a severity if there is one after a colon ("photo:5"), or what was given.
 
     Raises:
-        ValueError: there is no such preset, which names those there are, or no such severity.
+        ValueError: there is no such preset or severity; the message lists the known ones.
     """
     if not isinstance(ageing, str):
         return ageing
