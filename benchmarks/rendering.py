@@ -1,12 +1,12 @@
-"""Pages a second on one core, beside a floor and beside two packages that draw ECGs.
+"""Pages per second on one core, compared with a lower bound and with two packages that plot ECGs.
 
     pip install opencv-python-headless pmecg "ecg-plot[export]"
     python benchmarks/rendering.py --out book/results/rendering.json
 
-The floor is OpenCV's anti-aliased polylines on a copy of a grid drawn beforehand. `pmecg` draws through matplotlib and
-`ecg-plot` through Cairo, at the sizes that they choose; their time includes the PNG, which is the only way to their
-pixels, and ours beside it a PNG too. Times are CPU seconds of this process, best of several runs, taken in turns, so
-that the ratio holds on a busy machine where the absolute figures do not.
+The lower bound is OpenCV's anti-aliased polylines on a copy of a grid that was rendered before. `pmecg` plots with
+matplotlib and `ecg-plot` with Cairo, at sizes of their own; their time includes the PNG, which is the only way to their
+pixels, and ours beside it a PNG too. Times are CPU seconds of this process, the best of several runs, taken in turns,
+so that the ratio holds on a busy machine where the absolute numbers do not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from rich.table import Table
 import ecgscan_lite
 from ecgscan_lite.rendering import Page, render
 
-CASES = [  # size, sampling rate, pages in a call, ageing
+CASES = [  # size, sampling rate, pages per call, ageing
     ((160, 224), 100, 64, None), ((160, 224), 100, 64, "photo"),
     ((336, 336), 100, 64, None), ((336, 336), 100, 64, "scan"), ((336, 336), 100, 64, "photo"),
     ((336, 336), 500, 64, None),
@@ -52,8 +52,8 @@ def heartbeats(fs: float, pages: int, seed: int) -> np.ndarray:
     return (signal + rng.normal(0, 0.01, signal.shape)).astype(np.float32)
 
 
-def floor(page: Page) -> Callable[[], None]:
-    """Copies of the first page's grid with all traces of each page drawn on them by OpenCV, at the same pen width."""
+def opencv_lines(page: Page) -> Callable[[], None]:
+    """A function that draws all traces with OpenCV on copies of the first page's grid, with a pen as wide as ours."""
     blank = render(torch.full_like(page.signal[:1], torch.nan), page.fs, size=page.image.shape[2:])
     grid = np.ascontiguousarray(blank.image[0].permute(1, 2, 0).numpy())
     width = max(1, round(2 * page.plan.radius))
@@ -72,7 +72,7 @@ def measure(size: tuple[int, int], fs: float, pages: int, ageing: str | None, se
     """One row of the table."""
     signal = torch.from_numpy(heartbeats(fs, pages, seed))
     clean = render(signal, fs, size=size)
-    ours, opencv = best([lambda: render(signal, fs, size=size, ageing=ageing, seed=seed), floor(clean)], repeats)
+    ours, opencv = best([lambda: render(signal, fs, size=size, ageing=ageing, seed=seed), opencv_lines(clean)], repeats)
     return {
         "size": size, "fs": fs, "ageing": ageing or "clean", "pages": pages, "ms_per_page": 1e3 * ours / pages,
         "pages_per_second": pages / ours, "opencv_clean_ms": 1e3 * opencv / pages, "ratio": ours / opencv,
@@ -136,7 +136,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     rows = [measure(*case, arguments.seed, arguments.repeats) for case in CASES]
     table = Table(
-        "size", "Hz", "ageing", "ms a page", "pages/s", "OpenCV clean, ms", "ratio", title="rendering, one core"
+        "size", "Hz", "ageing", "ms per page", "pages/s", "OpenCV clean, ms", "ratio", title="rendering, one core"
     )
     for row in rows:
         cells = (row["ms_per_page"], row["pages_per_second"], row["opencv_clean_ms"], row["ratio"])

@@ -1,9 +1,9 @@
-"""Pages a second on a GPU, and how far its pages are from the CPU's.
+"""Pages per second on a GPU, and the largest difference between its pages and the CPU's.
 
     python benchmarks/rendering_gpu.py --out book/results/rendering_gpu.json
 
-Needs nothing but the library. Signals are on the device before, and pages stay on it after, as in a training step;
-times are wall-clock, synchronised, best of several runs. `--device cpu --pages 64` tries the script without a GPU.
+Signals are on the device before, and pages stay on it after, as in a training step; times are wall-clock, synchronised,
+the best of several runs. `--device cpu --pages 64` tries the script without a GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.table import Table
 
 from ecgscan_lite.rendering import PRESETS, render
 
-SIZE, FS, COMPARED = (336, 336), 100, 16  # pixels, Hz, pages that are compared with the CPU's
+SIZE, FS, COMPARED = (336, 336), 100, 16  # px, Hz, number of pages that are compared with the CPU's
 
 
 def signals(pages: int, seed: int, device: torch.device) -> torch.Tensor:
@@ -33,14 +33,14 @@ def signals(pages: int, seed: int, device: torch.device) -> torch.Tensor:
     return (height * torch.exp(-(((beat - 0.2) / 0.012) ** 2)) + noise).to(device)
 
 
-def seconds(draw: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Least wall-clock time of a call; the first, which fills the caches, does not count."""
+def seconds(function: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Least wall-clock time of a call; the first one, which fills the caches, does not count."""
     times = []
     for _ in range(repeats + 1):
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         start = time.perf_counter()
-        draw()
+        function()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--pages", type=int, default=4096, help="pages in a call")
+    parser.add_argument("--pages", type=int, default=4096, help="pages per call")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 from ecgscan_lite.files import reason
@@ -17,7 +17,6 @@ from ecgscan_lite.files import reason
 Task, Result = TypeVar("Task"), TypeVar("Result")
 
 SCHEDULER_SECONDS, WORKER_SECONDS = 5, 30  # that a scheduler has to answer, and then to have a worker
-RETRIES = 2  # on other workers, when a task fails for a reason that may pass, such as a file server's
 
 
 def cores() -> int:
@@ -40,8 +39,7 @@ def process_pool(
         ValueError: a process died.
     """
     # spawned, not forked: the caller may have threads, and a fork would copy their locks
-    spawn = multiprocessing.get_context("spawn")
-    with futures.ProcessPoolExecutor(jobs, spawn, _initialize, (initializer,)) as executor:
+    with futures.ProcessPoolExecutor(jobs, get_context("spawn"), _initialize, (initializer,)) as executor:
         try:
             yield executor
         except BrokenProcessPool:
@@ -58,7 +56,7 @@ def _initialize(initializer: Callable[[], object] | None) -> None:
 
 def _exit_with_parent() -> None:
     """End this process with its parent: if the parent is killed, a worker would wait for tasks for ever."""
-    multiprocessing.parent_process().join()
+    parent_process().join()
     os._exit(1)
 
 
@@ -88,7 +86,7 @@ def dask_cluster(scheduler: str, results: str) -> Iterator[futures.Executor]:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except OSError:  # a TimeoutError
             raise ValueError(f"{scheduler}: it has no workers; start some with `dask worker {scheduler}`") from None
-        executor = client.get_executor(pure=False, retries=RETRIES)
+        executor = client.get_executor(pure=False, retries=2)  # a failure may pass, such as that of a file server
         try:
             yield executor
         except KilledWorker:

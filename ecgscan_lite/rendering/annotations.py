@@ -30,8 +30,10 @@ def static_ink(frame: Frame, paper: Paper) -> np.ndarray:
     layout, ink = frame.layout, np.zeros((frame.height, frame.width))
     for strip in layout.strips:
         _add_text(ink, frame, strip.label, _label_position(frame, strip), layout.label_height)
+        if layout.separator and strip.start > 0:
+            dx, dy = paper.pen / 2, layout.separator / 2
+            _add_bar(ink, frame, strip.x - dx, strip.zero - dy, strip.x + dx, strip.zero + dy)
     _add_pulses(ink, frame, paper.pen)
-    _add_separators(ink, frame, paper.pen)
     lines = [(layout.header, _HEADER_Y), (layout.scales if layout.caption else "", layout.height + _CAPTION_Y)]
     for text, y in lines:
         if text:
@@ -124,11 +126,3 @@ def _add_pulses(ink: np.ndarray, frame: Frame, pen: float) -> None:
             (x2 + half, zero - half, x3, zero + half),
         ):  # fmt: skip
             _add_bar(ink, frame, *stroke)
-
-
-def _add_separators(ink: np.ndarray, frame: Frame, pen: float) -> None:
-    """Add the ticks where leads change within a row."""
-    half = frame.layout.separator / 2
-    for strip in frame.layout.strips if half else ():
-        if strip.start > 0:
-            _add_bar(ink, frame, strip.x - pen / 2, strip.zero - half, strip.x + pen / 2, strip.zero + half)

@@ -22,6 +22,7 @@ from ecgscan_lite.ecg.records import ECGRecord, RecordError, read_record
 from ecgscan_lite.executors import process_pool
 from ecgscan_lite.files import write_atomically
 from ecgscan_lite.rendering import Layout, Page, Paper, paper_size_px, render
+from ecgscan_lite.rendering.names import by_name
 
 PDF_FILE = "pages.pdf"
 _PDF_PAGES = ".pdf-pages"  # folder of the images that a PDF is bound from
@@ -72,27 +73,19 @@ def write_pages(
         ValueError: unknown layout, ageing, paper, paper size or format, a resolution out of range, or a process died.
     """
     renderer = _Renderer(Path(source), Path(out), layout, ageing, paper, image_format, paper_size, dpi, seed, jobs)
-    records = find_records(renderer.source)
-    images, refused = [], []
-    for image, error in tqdm(
-        renderer.write_all(records), desc="rendering", unit="page", total=len(records), disable=None
-    ):
-        if error is None:
-            images.append(image)
-        else:
-            refused.append(error)
+    records = _find_records(renderer.source)
+    pages = tqdm(renderer.write_all(records), desc="rendering", unit="page", total=len(records), disable=None)
+    results = list(pages)
+    images = [image for image, error in results if error is None]
+    refused = [error for _, error in results if error is not None]
     if not images:
         others = f"none of {len(refused)} records can be read: " if len(refused) > 1 else ""
         raise RecordError(others + refused[0])
     return ([_bind_pdf(images, renderer.out)] if image_format == "pdf" else images), refused
 
 
-def find_records(source: Path) -> dict[str, Path | int]:
-    """The header of each record of a file or folder, or its row in a corpus, by the name that its page gets.
-
-    Raises:
-        RecordError: a folder without a record.
-    """
+def _find_records(source: Path) -> dict[str, Path | int]:
+    """The header of each record of a file or folder, or its row in a corpus, by the name that its page gets."""
     if (source / INFO_FILE).is_file():
         ids = _open_corpus(source).index["record_id"].astype(str)
         names = [re.sub(r"[^\w.-]+", "_", identity).lstrip(".") for identity in ids]  # no name leaves the folder
@@ -124,11 +117,10 @@ class _Renderer:
     def __post_init__(self) -> None:
         if not 10 <= self.dpi <= 1200:
             raise ValueError(f"dpi = {self.dpi} has to be from 10 to 1200")
-        if self.image_format not in FORMATS:
-            raise ValueError(f"unknown format {self.image_format!r}: choose one of {', '.join(FORMATS)}")
         if self.jobs < 1:
             raise ValueError(f"jobs = {self.jobs} has to be 1 or more")
-        paper_size_px(self.paper_size, self.dpi)  # these two refuse unknown names
+        by_name("format", self.image_format, FORMATS)  # these three refuse unknown names
+        paper_size_px(self.paper_size, self.dpi)
         render(np.full((12, 1), np.nan), 100, self.layout, (64, 64), self.ageing, paper=self.paper)
 
     def write_all(self, records: dict[str, Path | int]) -> Iterator[tuple[Path, str | None]]:
@@ -183,9 +175,7 @@ def _written_mark(truth: Path) -> str | None:
         return None
 
 
-@lru_cache(maxsize=1)
-def _open_corpus(path: Path) -> Corpus:
-    return Corpus(path)
+_open_corpus = lru_cache(maxsize=1)(Corpus)  # kept, since each page is written by a call of its own
 
 
 def _read(source: Path, location: Path | int) -> ECGRecord:

@@ -147,11 +147,7 @@ class Page:
     def boxes(self) -> list[list[Box]]:
         """For each page and strip the smallest box around the ink of its trace, cut at the edges of the image."""
         return [
-            [
-                self._box(traces[0].lead, np.concatenate([trace.xy for trace in traces]), self.plan.radius)
-                for traces in strips
-                if traces
-            ]
+            [self._box(run[0].lead, np.concatenate([t.xy for t in run]), self.plan.radius) for run in strips if run]
             for strips in self._strip_traces
         ]
 

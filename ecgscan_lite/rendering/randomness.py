@@ -38,18 +38,15 @@ def uniforms(seeds: np.ndarray, n: int) -> np.ndarray:
     return (_mix(_mix(seeds)[:, None] + counters) >> np.uint64(11)) * 2.0**-53
 
 
-_STREAMS = {
-    name: np.uint64(number) << np.uint64(56)
-    for number, name in enumerate((
-        "creases", "stains", "mould", "holes", "shadow", "moire", "streaks", "curl", "motion", "table", "dust",
-        "handwriting", "handwriting colour", "stamps", "stamps colour", "barcode",
-    ), start=1)
-}  # fmt: skip
+_STREAMS = (
+    "creases", "stains", "mould", "holes", "shadow", "moire", "streaks", "curl", "motion", "table", "dust",
+    "handwriting", "handwriting colour", "stamps", "stamps colour", "barcode",
+)  # fmt: skip
 
 
 def stream(name: str, seeds: np.ndarray, n: int) -> np.ndarray:
     """As `uniforms`, in an artefact's own stream: adding an artefact to a page leaves the others as they were."""
-    return uniforms(seeds ^ _STREAMS[name], n)
+    return uniforms(seeds ^ (np.uint64(_STREAMS.index(name) + 1) << np.uint64(56)), n)
 
 
 def pixel_noise(seeds: np.ndarray, height: int, width: int, device: torch.device) -> Tensor:

@@ -181,13 +181,10 @@ def _sections(z: Tensor, plan: RasterPlan) -> Tensor:
     """Upper and lower end of the pen's stroke in every sub-column, px. Shape: (B, 2, M - 2 * reach)."""
     reach, radius, d = plan.reach, plan.radius, 1 / plan.subcolumns
     stop = z.shape[2] - reach
-
-    def pair(j: int) -> Tensor:
-        return torch.minimum(z[:, :, reach - j : stop - j], z[:, :, reach + j : stop + j])
-
     end = z[:, :, reach:stop] - radius
     for j in range(1, reach):
-        end = torch.minimum(end, pair(j).sub_(float(np.sqrt(radius**2 - (j * d) ** 2))))
+        pair = torch.minimum(z[:, :, reach - j : stop - j], z[:, :, reach + j : stop + j])
+        end = torch.minimum(end, pair.sub_(float(np.sqrt(radius**2 - (j * d) ** 2))))
     # The pen's outermost points, at a distance r where h = 0, are between two sub-columns.
     fraction = radius / d - (reach - 1)
     for inner, outer in (((reach - 1), reach), (-(reach - 1), -reach)):

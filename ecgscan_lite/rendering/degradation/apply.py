@@ -133,8 +133,8 @@ class Degradations:
             dyes.append(colours[(len(colours) * stream(f"{name} colour", self.seeds, 1)[:, 0]).astype(int)])
         behind = np.repeat(draws["background"][:, :1], 3, axis=1)
         matrix = np.round(np.stack((paper - behind, *(mark - paper for mark in (grid, ink, *dyes))), axis=2))
-        matrix, background = torch.from_numpy(matrix), torch.from_numpy(np.round(behind) * _WHOLE)[:, :, None]
-        return matrix.to(device=device, dtype=torch.float32), background.to(device=device, dtype=torch.float32)
+        arrays = (matrix, np.round(behind)[:, :, None] * _WHOLE)
+        return tuple(torch.from_numpy(array).to(device=device, dtype=torch.float32) for array in arrays)
 
     def _light(self, height: int, width: int, device: torch.device) -> Tensor:
         """Relative brightness, at most 1: a slope and a fall towards the corners. Shape: (B, 1, H, W)."""

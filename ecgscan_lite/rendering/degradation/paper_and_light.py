@@ -1,10 +1,9 @@
 """Degradation of the paper and uneven light: factors of the colour of a degraded page.
 
 Creases, stains, mould and holes are on the paper, in millimetres of the flat page, so that they follow its geometry;
-shadow, moire and streaks are in the image. Each is a formula that is evaluated at every pixel's centre, with random
-numbers from the page's seed in the artefact's own stream. Bells and steps are polynomials: where an exponential would
-differ in its last bit between the lanes and the remainder of a vector loop, they are the same anywhere in a batch, and
-faster.
+shadow, moire and streaks are in the image. Each is a formula of the pixel's centre and of random numbers from the
+artefact's own stream. Bells and steps are polynomials: an exponential would differ in its last bit between the lanes
+and the remainder of a vector loop, a polynomial is the same anywhere in a batch, and faster.
 """
 
 from __future__ import annotations

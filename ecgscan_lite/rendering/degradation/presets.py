@@ -103,8 +103,7 @@ class Ageing:
     def draw(self, seeds: np.ndarray) -> dict[str, np.ndarray]:
         """Draw the artefacts of each page: three independent numbers for each attribute. Shape: (B,) -> (B, 3) each."""
         u = uniforms(seeds, 3 * len(fields(self))).reshape(len(seeds), -1, 3)
-        ranges = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: low + (high - low) * u[:, i] for i, (name, (low, high)) in enumerate(ranges.items())}
+        return {name: low + (high - low) * u[:, i] for i, (name, (low, high)) in enumerate(vars(self).items())}
 
 
 _LIMITS: dict[str, Range] = {  # beyond them a page can't be read any more
@@ -154,7 +153,7 @@ PRESETS: dict[str, Ageing] = {
         handwriting=(0.0, 0.8), stamps=(0.0, 0.8),
     ),
     "0011-colour-scan-of-mouldy": replace(
-        _SCAN, mould=(0.4, 0.9), yellowing=(10.0, 60.0), creases=(0.0, 0.3), jpeg=(70.0, 95.0)
+        _SCAN, mould=(0.4, 0.9), yellowing=(10.0, 60.0), creases=(0.0, 0.3), jpeg=(70.0, 95.0),
     ),
     "0012-bw-scan-of-mouldy": replace(_SCAN, mould=(0.4, 0.9), creases=(0.0, 0.3), threshold=(0.85, 1.0)),
 }  # fmt: skip
