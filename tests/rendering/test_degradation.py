@@ -84,7 +84,7 @@ def test_truth_follows_every_movement_of_the_page(name: str) -> None:
 
 
 def test_a_curled_page_s_traces_lie_on_its_ink() -> None:
-    """And the wave is seen: a straight line is none any more."""
+    """And the wave bends straight lines."""
     page = render(
         np.zeros((1, 12, 10 * FS), np.float32), FS, size=(850, 1100), ageing=Ageing(curl=(0.03, 0.03)), seed=[2]
     )

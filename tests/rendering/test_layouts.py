@@ -144,14 +144,14 @@ def test_traces_lie_on_ink_and_in_their_boxes(name: str, ageing: str | None) -> 
 @pytest.mark.parametrize("ageing", [None, "photo:3"])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_zero_lines_are_those_of_the_longest_trace(name: str, ageing: str | None) -> None:
-    """Half a second has its middle between the middle samples of its trace, and no place where nothing is drawn."""
+    """The middle of half a second is between its trace's middle samples; it has no position where nothing is drawn."""
     fs, size = 500, (300, 420)
     signal = 0.2 * heartbeats(fs, seed=3)
     signal[0, 4, :600] = np.nan
     page = render(signal, fs, LAYOUTS[name], size, ageing, [3])
     lines = page.zero_line_positions(0.5)[0].numpy()
     assert lines.shape == (12, 20, 2)
-    seen = np.zeros((12, 20), bool)
+    checked = np.zeros((12, 20), bool)
     longest = {}
     for trace in page.traces[0]:
         longest[trace.lead] = max(longest.get(trace.lead, trace), trace, key=lambda trace: len(trace.xy))
@@ -161,8 +161,8 @@ def test_zero_lines_are_those_of_the_longest_trace(name: str, ageing: str | None
             middle = part * 250 + 124 - first
             if 0 <= middle < len(trace.zero) - 1:
                 np.testing.assert_allclose(lines[lead, part], trace.zero[middle : middle + 2].mean(axis=0), atol=0.02)
-                seen[lead, part] = True
-    assert seen.sum() > 50
+                checked[lead, part] = True
+    assert checked.sum() > 50
     drawn = page.visible[0].unflatten(1, (20, 250)).any(dim=2).numpy()
     assert (np.isfinite(lines[..., 0]) | ~drawn | (ageing is not None)).all()
     if "3x4" in name and "+" not in name:
@@ -310,10 +310,10 @@ def test_the_grid_has_the_paper_s_colour_and_pattern(name: str) -> None:
         "dots": ([(30.0, 2.0), (27.0, 5.0), (30.0, 5.0)], [(31.0, 2.0)], [(30.0, 2.5), (27.5, 5.0), (31.0, 2.5)]),
         "none": ([], [], [(30.0, 2.5), (27.5, 5.0), (31.0, 2.0)]),
     }[paper.pattern]
-    assert all(at(page, *place) == paper.grid for place in lines)
+    assert all(at(page, *point) == paper.grid for point in lines)
     tint = np.array(paper.paper) + paper.minor_density * (np.array(paper.grid) - paper.paper)
-    assert all(np.abs(at(page, *place) - tint).max() <= 1 for place in dots)
-    assert all(at(page, *place) == paper.paper for place in blanks)
+    assert all(np.abs(at(page, *point) - tint).max() <= 1 for point in dots)
+    assert all(at(page, *point) == paper.paper for point in blanks)
     red, green, blue = paper.grid
     hues = {
         "red": red > green == blue, "orange": red > green > blue,

@@ -95,7 +95,7 @@ def test_dust_lies_on_the_glass_and_not_on_the_page() -> None:
     light = [degraded([5], **how).amin(dim=1) > 150 for how in (turned, straight)]
     both = light[0] & light[1]
     assert (seen[0] & both).sum() > 20
-    assert (seen[0] ^ seen[1])[both].sum() < 0.2 * (seen[0] & both).sum(), "at the same places of both images"
+    assert (seen[0] ^ seen[1])[both].sum() < 0.2 * (seen[0] & both).sum(), "at the same positions in both images"
 
 
 @pytest.mark.parametrize(("length", "angle"), [(9.0, 0.0), (9.0, 90.0), (7.0, 37.0), (0.0, 10.0)])
