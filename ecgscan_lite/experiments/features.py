@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.models.ecgscan import ECGScan, at_model_rate
 from ecgscan_lite.settings import PageSettings
-from ecgscan_lite.training.batches import at_rate, draw_pages, signals_at_model_rate
+from ecgscan_lite.training.batches import mask_at_model_rate, render_pages, signals_at_model_rate
 
 BATCH = 64
 
@@ -72,7 +72,7 @@ def reconstruct_pages(
     for number, (pages, visible) in enumerate(draw(like, corpus, rows, drawing, "reconstruction")):
         chosen = rows[number * BATCH : (number + 1) * BATCH]
         targets.append(signals_at_model_rate(corpus.signals(chosen), corpus.fs))
-        shown.append(at_rate(visible, corpus.fs).cpu())
+        shown.append(mask_at_model_rate(visible, corpus.fs).cpu())
         with torch.inference_mode():
             for name, model in models.items():
                 parts[name].append(model.decoder(model.image_encoder(pages)).leads.float().cpu())
@@ -90,5 +90,5 @@ def draw(
     for start in tqdm(range(0, len(rows), BATCH), desc=description, unit="batch", leave=False, disable=hidden):
         chosen = rows[start : start + BATCH]
         seeds = [drawing.seed + int(row) for row in chosen]
-        drawn = draw_pages(corpus.signals(chosen), corpus.fs, page, seeds, model.device)
+        drawn = render_pages(corpus.signals(chosen), corpus.fs, page, seeds, model.device)
         yield drawn.pages, drawn.visible

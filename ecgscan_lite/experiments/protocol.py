@@ -20,7 +20,7 @@ from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.models.lead_decoder import RATE
 from ecgscan_lite.reporting.figures import draw_pictures
 from ecgscan_lite.reporting.page import Picture
-from ecgscan_lite.training.batches import draw_pages
+from ecgscan_lite.training.batches import render_pages
 
 PROBE_GRID = (1e-3, 1e-2, 1e-1)  # inverse strengths of the penalty that the probes choose from
 
@@ -249,7 +249,7 @@ def _example_page(corpus: Corpus, test: np.ndarray, plan: Plan) -> Tensor:
     """The first test record, large enough to be read. Shape: (3, 850, 1100) uint8."""
     page = dataclasses.replace(plan.drawing.page, height=850, width=1100)
     signals = corpus.signals(test[:1])
-    return draw_pages(signals, corpus.fs, page, [plan.seed], torch.device("cpu")).pages[0]
+    return render_pages(signals, corpus.fs, page, [plan.seed], torch.device("cpu")).pages[0]
 
 
 def _patients(corpus: Corpus, rows: np.ndarray) -> Sequence[str]:
