@@ -61,7 +61,7 @@ def derive_limb_leads(signal: np.ndarray, present: np.ndarray) -> tuple[np.ndarr
     signal, present = signal.copy(), np.asarray(present, dtype=bool).copy()
     known = np.flatnonzero(present[:6])
     basis = LIMB_FROM_I_II[known]
-    if len(known) == 6 or np.linalg.matrix_rank(basis) < 2:
+    if len(known) in (0, 6) or np.linalg.matrix_rank(basis) < 2:  # older NumPy has no rank of an empty matrix
         return signal, present
     i_and_ii = np.linalg.pinv(basis) @ signal[known].astype(np.float64)  # (2, T)
     absent = np.flatnonzero(~present[:6])
