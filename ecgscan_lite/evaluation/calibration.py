@@ -70,16 +70,12 @@ def calibration(
         raise ValueError("probabilities must be from 0 to 1: take expit of log-odds first")
     if spacing not in SPACINGS or bins < 1:
         raise ValueError(f"spacing {spacing!r} must be one of {', '.join(SPACINGS)}, and bins at least 1")
-    columns = list(zip(probabilities.T, labels.T, strict=True))
-    n_positive = labels.sum(axis=0)
+    columns, n_positive = list(zip(probabilities.T, labels.T, strict=True)), labels.sum(axis=0)
+    tables = [reliability(p, y, bins, spacing) for p, y in columns]
+    ece = [np.average((one["probability"] - one["frequency"]).abs(), weights=one["n"]) for one in tables]
+    brier, notes = [brier_score_loss(y, p) for p, y in columns], list(map(few_positives_note, n_positive))
     table = pd.DataFrame(
-        {
-            "ece": [_expected_error(reliability(p, y, bins, spacing)) for p, y in columns],
-            "brier": [brier_score_loss(y, p) for p, y in columns],
-            "n_positive": n_positive,
-            "n": len(labels),
-            "note": list(map(few_positives_note, n_positive)),
-        },
+        {"ece": ece, "brier": brier, "n_positive": n_positive, "n": len(labels), "note": notes},
         index=pd.Index(names, name="statement"),
     )
     counted = table[table["n_positive"] >= min_positives]
@@ -98,8 +94,3 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10, s
     number = np.searchsorted(borders, probabilities, side="left")
     grouped = pd.DataFrame({"probability": probabilities, "frequency": labels}).groupby(number)
     return grouped.mean().assign(n=grouped.size()).reset_index(drop=True)
-
-
-def _expected_error(table: pd.DataFrame) -> float:
-    gap = (table["probability"] - table["frequency"]).abs()
-    return float((gap * table["n"]).sum() / table["n"].sum())

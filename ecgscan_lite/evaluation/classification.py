@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, auprc, auroc, enough_positives, macro
+from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, auprc, auroc, binary, enough_positives, macro
 from ecgscan_lite.evaluation.resampling import bootstrap_interval
 
 
@@ -70,9 +70,7 @@ def evaluate_scores(
     if not counted.any():
         least = "both positives and" if min_positives <= 1 else f"{min_positives} positives and as many"
         raise ValueError(f"no class has {least} negatives among the records to judge")
-    interval, bounds = (np.nan, np.nan), np.full((len(names), 2), np.nan)
-    if bootstrap:
-        interval, bounds = bootstrap_interval(labels, scores, patients, bootstrap, seed, counted=counted)
+    interval, bounds = bootstrap_interval(labels, scores, patients, bootstrap, seed, counted=counted)
     precision, n_positive = np.atleast_1d(auprc(labels, scores)), labels.sum(axis=0)
     notes = [_note(int(count), len(labels), min_positives) for count in n_positive]
     table = pd.DataFrame(
@@ -95,8 +93,7 @@ def named_labels(
     values = np.asarray(labels)
     if values.ndim != 2:
         raise ValueError(f"labels must be of shape (N, C), one column per class, and are {values.shape}")
-    if values.dtype != bool and not np.isin(values, (0, 1)).all():
-        raise ValueError("labels must be 0 or 1")
+    values = binary(values)
     if classes is not None:
         classes = tuple(map(str, classes))
         require_same_classes({"classes": classes, "labels": classes if names is None else names})
@@ -105,7 +102,7 @@ def named_labels(
         names = tuple(str(column) for column in range(values.shape[1]))
     if len(names) != values.shape[1] or len(set(names)) != len(names):
         raise ValueError(f"{values.shape[1]} label columns need as many distinct class names, not {names}")
-    return values.astype(bool), names
+    return values, names
 
 
 def require_same_classes(names: dict[str, tuple[str, ...]]) -> None:

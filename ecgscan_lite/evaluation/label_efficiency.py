@@ -14,7 +14,6 @@ from ecgscan_lite.evaluation.probe import Split, linear_probe
 from ecgscan_lite.evaluation.resampling import index_patients
 
 FRACTIONS: tuple[float, ...] = (0.01, 0.1, 1.0)
-SEEDS: tuple[int, ...] = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class LabelEfficiency:
 
 def label_efficiency(
     train: Split | tuple, val: Split | tuple, test: Split | tuple, *, classes: Sequence[str] | None = None,
-    fractions: Sequence[float] = FRACTIONS, seeds: Sequence[int] = SEEDS, **options: Any,
+    fractions: Sequence[float] = FRACTIONS, seeds: Sequence[int] = (0, 1, 2), **options: Any,
 ) -> LabelEfficiency:  # fmt: skip
     """The linear probe on random parts of the training records, once for each seed.
 
@@ -66,14 +65,10 @@ def label_efficiency(
             rows.append((fraction, seed, len(chosen), absent, result.macro_auroc, result.macro_auprc))
     columns = ["fraction", "seed", "n_records", "classes_without_positives", "macro_auroc", "macro_auprc"]
     table = pd.DataFrame(rows, columns=columns).set_index(["fraction", "seed"])
+    names = {"count": "seeds", "mean": "macro_auroc", "std": "sd", "min": "lowest", "max": "highest"}
     by_fraction = table.groupby("fraction")
-    values = by_fraction["macro_auroc"]
-    summary = pd.DataFrame(
-        {
-            "n_records": by_fraction["n_records"].mean().round().astype(int), "seeds": values.count(),
-            "macro_auroc": values.mean(), "sd": values.std(), "lowest": values.min(), "highest": values.max(),
-        }
-    )  # fmt: skip
+    summary = by_fraction["macro_auroc"].agg(list(names)).rename(columns=names)
+    summary.insert(0, "n_records", by_fraction["n_records"].mean().round().astype(int))
     return LabelEfficiency(table, summary)
 
 

@@ -74,14 +74,21 @@ def check_scores(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if labels.shape != scores.shape or labels.ndim not in (1, 2):
         raise ValueError(f"labels {labels.shape} and scores {scores.shape} must have one shape, (N,) or (N, C)")
-    if labels.dtype != bool:
-        if not np.isin(labels, (0, 1)).all():
-            raise ValueError("labels must be 0 or 1")
-        labels = labels.astype(bool)
+    labels = binary(labels)
     if np.isnan(scores).any():
         raise ValueError(f"{np.isnan(scores).sum()} scores are NaN")
-    one_dimensional = labels.ndim == 1
-    return (labels[:, None], scores[:, None], True) if one_dimensional else (labels, scores, False)
+    return (labels[:, None], scores[:, None], True) if labels.ndim == 1 else (labels, scores, False)
+
+
+def binary(labels: np.ndarray) -> np.ndarray:
+    """Labels as bool.
+
+    Raises:
+        ValueError: a label is neither 0 nor 1.
+    """
+    if labels.dtype != bool and not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels must be 0 or 1")
+    return labels.astype(bool)
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

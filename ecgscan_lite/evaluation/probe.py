@@ -155,9 +155,10 @@ def fit_probe(
     tried = hyperparameter_grid(grid, scalings, class_weights)
     chosen, validation = choose_hyperparameters(x, y, x_val, y_val, tried)
     weights, bias = fit_weights(x, y, [chosen])[chosen]
+    notes = np.where(y.any(axis=0), np.where(y.all(axis=0), "no negatives in train", ""), "no positives in train")
     patients = (Split(*train).patients, Split(*val).patients)
     known = all(part is not None for part in patients)
-    return Probe(names, weights, bias, chosen, validation, _untrained(y), patients if known else None)
+    return Probe(names, weights, bias, chosen, validation, tuple(notes.tolist()), patients if known else None)
 
 
 def hyperparameter_grid(
@@ -256,11 +257,6 @@ def checked_embeddings(embeddings: np.ndarray, n: int, name: str) -> np.ndarray:
     if not np.isfinite(embeddings).all():
         raise ValueError(f"{name}: an embedding is not finite")
     return embeddings
-
-
-def _untrained(y_train: np.ndarray) -> tuple[str, ...]:
-    notes = np.where(y_train.all(axis=0), "no negatives in train", "")
-    return tuple(np.where(y_train.any(axis=0), notes, "no positives in train").tolist())
 
 
 def _check_splits(

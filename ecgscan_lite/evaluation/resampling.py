@@ -28,8 +28,7 @@ def bootstrap_auroc(
     Args:
         labels, scores: truth and scores of the classes, as for `auroc`. Shape: (N, C).
         patients: the patient of each record; without them each record is a patient of its own. Shape: (N,).
-        n: number of resamples.
-        seed: seed of the resamples.
+        n, seed: number and seed of the resamples.
 
     Returns:
         AUROC of each class, NaN where a class has a single value in a resample. Shape: (n, C).
@@ -67,8 +66,8 @@ def bootstrap_interval(
     """Percentile bootstrap interval of the AUROC over patients.
 
     A class that has a single value in a resample is left out of that resample, in its own interval and in the macro.
-    `level` is the coverage of the intervals, and `counted` (C,) selects the classes in the macro, or all; the other
-    arguments are those of `bootstrap_auroc`.
+    `level` is the coverage of the intervals, which are NaN where `n` is 0, and `counted` (C,) selects the classes in
+    the macro, or all; the other arguments are those of `bootstrap_auroc`.
 
     Returns:
         The interval of the macro AUROC, and that of each class. Shape: (2,), (C, 2).
@@ -90,8 +89,10 @@ def bootstrap_difference(
 ) -> tuple[float, float]:  # fmt: skip
     """95 % interval of the macro AUROC of model a less that of model b, in the same resamples of the patients.
 
-    Shape: labels, scores_a and scores_b (N, C).
+    Shape: labels, scores_a and scores_b (N, C). The interval is NaN where `n` is 0.
     """
+    if not n:
+        return np.nan, np.nan
     a, b = (macro(bootstrap_auroc(labels, scores, patients, n, seed)) for scores in (scores_a, scores_b))
     low, high = np.nanquantile(a - b, [0.025, 0.975])
     return float(low), float(high)
@@ -133,14 +134,11 @@ def paired_test(
     permuted = _permuted_differences(contributions, patient, n, seed)
     rounding = 1e-12  # equal differences must count as ties whatever the order of summation
     return {
-        "auroc_a": auroc_a,
-        "auroc_b": auroc_b,
-        "difference": auroc_a - auroc_b,
+        "auroc_a": auroc_a, "auroc_b": auroc_b, "difference": auroc_a - auroc_b,
         "interval": bootstrap_difference(labels, scores_a, scores_b, patient, 1000, seed),
         "p_value": float((1 + np.sum(np.abs(permuted) >= abs(auroc_a - auroc_b) - rounding)) / (n + 1)),
-        "n_permutations": n,
-        "n_patients": int(patient.max() + 1),
-    }
+        "n_permutations": n, "n_patients": int(patient.max() + 1),
+    }  # fmt: skip
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -232,11 +230,10 @@ def _swap_contributions(labels: np.ndarray, ranks_a: np.ndarray, ranks_b: np.nda
     for is_positive, rank_a, rank_b in zip(labels.T, ranks_a.T, ranks_b.T, strict=True):
         for side, sign in ((is_positive, 1.0), (~is_positive, -1.0)):
             others = np.sort(np.concatenate([rank_a[~side], rank_b[~side]]))
-            beaten = [
-                np.searchsorted(others, rank[side], end) for rank in (rank_a, rank_b) for end in ("left", "right")
-            ]
-            excess = (beaten[0] + beaten[1] - beaten[2] - beaten[3]) / 2
-            contributions[side] += sign * excess / 2 / (side.sum() * (~side).sum())
+            a, b = (
+                sum(np.searchsorted(others, rank[side], end) for end in ("left", "right")) for rank in (rank_a, rank_b)
+            )
+            contributions[side] += sign * (a - b) / 4 / (side.sum() * (~side).sum())
     return contributions / labels.shape[1]
 
 

@@ -37,12 +37,9 @@ def retrieval(queries: np.ndarray, targets: np.ndarray, groups: Sequence | None 
         raise ValueError(f"{len(groups)} groups for {len(queries)} pairs")
     group = index_patients(groups, len(queries))
     rows = {"query to target": _ranks(queries, targets, group), "target to query": _ranks(targets, queries, group)}
-    return pd.DataFrame.from_dict({name: _summary(ranks) for name, ranks in rows.items()}, orient="index")
-
-
-def _summary(ranks: np.ndarray) -> dict[str, float]:
-    recalls = {f"r@{k}": float(np.mean(ranks <= k)) for k in (1, 5, 10)}
-    return {**recalls, "median_rank": float(np.median(ranks)), "n": len(ranks)}
+    ranks = pd.DataFrame.from_dict(rows, orient="index")  # (2, N)
+    recalls = {f"r@{k}": (ranks <= k).mean(axis=1) for k in (1, 5, 10)}
+    return pd.DataFrame({**recalls, "median_rank": ranks.median(axis=1), "n": ranks.shape[1]})
 
 
 def _ranks(queries: np.ndarray, targets: np.ndarray, group: np.ndarray) -> np.ndarray:

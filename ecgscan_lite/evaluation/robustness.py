@@ -179,7 +179,4 @@ def _loss(
     counted = enough_positives(labels, max(1, min_positives))
     truth, clean, degraded = labels.to_numpy(dtype=bool)[:, counted], clean[:, counted], degraded[:, counted]
     difference = float(macro(auroc(truth, clean)) - macro(auroc(truth, degraded)))
-    interval = (np.nan, np.nan)
-    if bootstrap:
-        interval = bootstrap_difference(truth, clean, degraded, patients, bootstrap, seed)
-    return (difference, *interval)
+    return (difference, *bootstrap_difference(truth, clean, degraded, patients, bootstrap, seed))
