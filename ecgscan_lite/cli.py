@@ -263,10 +263,11 @@ def evaluate(
         from ecgscan_lite.corpus.splits import with_splits
 
         corpus = with_splits(corpus, splits)
+    from ecgscan_lite.evaluation.robustness import SHIFT_AGEINGS, SHIFT_LAYOUTS
     from ecgscan_lite.experiments.evaluate import evaluate_run
-    from ecgscan_lite.experiments.robustness import AGEINGS, LAYOUTS, Pages
+    from ecgscan_lite.experiments.robustness import Pages
 
-    pages = Pages(shift_layout or LAYOUTS, shift_ageing or AGEINGS) if shift else None
+    pages = Pages(shift_layout or SHIFT_LAYOUTS, shift_ageing or SHIFT_AGEINGS) if shift else None
     results = evaluate_run(
         run, corpus, out, task=task.value, layout=layout, ageing=ageing, sheet=sheet, unconstrained=unconstrained,
         shift=pages, source_of_training=source, seed=seed,

@@ -14,12 +14,13 @@ import pandas as pd
 from ecgscan_lite import evaluation
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.evaluation.classification import FEW_POSITIVES
-from ecgscan_lite.evaluation.robustness import AGEINGS, CLEAN, LAYOUTS, SEVERITIES
+from ecgscan_lite.evaluation.robustness import CLEAN, SEVERITIES, SHIFT_AGEINGS, SHIFT_LAYOUTS
 from ecgscan_lite.experiments.features import embed_pages, reconstruct_pages
 from ecgscan_lite.experiments.protocol import AssessmentError, Plan
+from ecgscan_lite.experiments.shift_cells import ShiftCells
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.rendering.degradation.presets import find_ageing
-from ecgscan_lite.rendering.layout import LAYOUTS as KNOWN_LAYOUTS
+from ecgscan_lite.rendering.layout import LAYOUTS
 from ecgscan_lite.rendering.names import by_name
 
 
@@ -36,13 +37,13 @@ class Pages:
         ValueError: there is no such layout, ageing or severity.
     """
 
-    layouts: Sequence[str] = LAYOUTS
-    ageings: Sequence[str] = AGEINGS
+    layouts: Sequence[str] = SHIFT_LAYOUTS
+    ageings: Sequence[str] = SHIFT_AGEINGS
     severities: Sequence[int] = SEVERITIES
 
     def __post_init__(self) -> None:
         for layout in self.layouts:
-            by_name("layout", layout, KNOWN_LAYOUTS)
+            by_name("layout", layout, LAYOUTS)
         for ageing in self.ageings:
             if ageing != CLEAN:
                 find_ageing(ageing if ":" in ageing else f"{ageing}:{max(self.severities)}")
@@ -68,26 +69,26 @@ def measure_shift(model: ECGScan, corpus: Corpus, plan: Plan, pages: Pages, fold
     splits = {split: corpus.rows(split) for split in ("train", "val", "test")}
     require_unseen(corpus, plan)
 
-    def see(condition: evaluation.Condition) -> evaluation.Seen:
+    def run_model(condition: evaluation.Condition) -> evaluation.ModelOutputs:
         page = replace(plan.drawing.page, layouts=(condition.layout,), ageing=(condition.preset,))
         drawing = replace(plan.drawing, page=page)
         view = embed_pages({"model": model}, corpus, drawing)["model"]
         target, visible, leads = reconstruct_pages({"model": model}, corpus, splits["test"], drawing)
         read = evaluation.reconstruction(leads["model"], target, visible).as_dict()
         measures = {"correlation": read["visible"]["correlation"], "limb_residual_mv": read["limb_residual_mv"]}
-        return evaluation.Seen(view.features, view.embeddings @ prompts.T, measures)
+        return evaluation.ModelOutputs(view.features, view.embeddings @ prompts.T, measures)
 
+    patients, grid = corpus.index["patient_id"].tolist(), pages.conditions()
+    key = {
+        "model": digest(model), "data": identity(corpus), "task": plan.task, "drawing": plan.drawing.seed,
+        "sheet": plan.drawing.page.paper_sizes[0],
+        "probe": {name: list(value) for name, value in plan.probe.items()},
+        "bootstrap": plan.bootstrap, "seed": plan.seed, "clean": grid[0]._asdict(),
+    }  # fmt: skip
     return evaluation.shift_grid(
-        see,
-        evaluation.Questions(
-            pd.DataFrame(labels, columns=list(names)), statements, corpus.index["patient_id"].tolist(), splits
-        ),
-        pages.conditions(),
-        folder,
-        key={"model": digest(model), "data": identity(corpus), "task": plan.task, "drawing": plan.drawing.seed,
-             "sheet": plan.drawing.page.paper_sizes[0],
-             "probe": {name: list(value) for name, value in plan.probe.items()}},
-        probe=plan.probe, bootstrap=plan.bootstrap, seed=plan.seed, min_positives=FEW_POSITIVES,
+        run_model, evaluation.EvaluationData(pd.DataFrame(labels, columns=list(names)), statements, patients, splits),
+        grid, finished=ShiftCells(folder, grid, key), probe=plan.probe, bootstrap=plan.bootstrap, seed=plan.seed,
+        min_positives=FEW_POSITIVES,
     )  # fmt: skip
 
 
