@@ -6,6 +6,7 @@ chosen on validation, and every metric comes with a bootstrap interval over pati
 
 from __future__ import annotations
 
+from ecgscan_lite.datasets.patient_splits import check_disjoint
 from ecgscan_lite.evaluation.calibration import CalibrationResult, calibration
 from ecgscan_lite.evaluation.classification import ClassificationResult, evaluate_scores
 from ecgscan_lite.evaluation.cross_validation import CrossValidatedProbe, cross_validated_probe, patient_folds
@@ -18,7 +19,6 @@ from ecgscan_lite.evaluation.resampling import (
     bootstrap_difference,
     bootstrap_interval,
     bootstrap_means,
-    check_disjoint,
     holm,
     paired_test,
 )

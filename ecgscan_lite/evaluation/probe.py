@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
+from ecgscan_lite.datasets.patient_splits import check_disjoint
 from ecgscan_lite.evaluation.calibration import CalibrationResult, calibration
 from ecgscan_lite.evaluation.classification import (
     ClassificationResult,
@@ -19,7 +20,6 @@ from ecgscan_lite.evaluation.classification import (
     require_same_classes,
 )
 from ecgscan_lite.evaluation.metrics import auroc, enough_positives, macro
-from ecgscan_lite.evaluation.resampling import check_disjoint
 
 #: Inverse strengths of the L2 penalty that are tried.
 DEFAULT_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -157,28 +157,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def check_disjoint(*splits: Sequence) -> None:
-    """Check that no patient is in more than one split.
-
-    Args:
-        splits: the patients of the records of each split.
-
-    Raises:
-        ValueError: a patient is in two splits, or the patient of a record is not known.
-    """
-    seen: dict[Any, int] = {}
-    for number, patients in enumerate(splits):
-        members = set(np.asarray(patients, dtype=object).ravel().tolist())
-        if any(member is None or member != member for member in members):
-            raise ValueError("a record has no patient id: give its record id where each record is a patient of its own")
-        leaked = sorted((member for member in members if member in seen), key=str)
-        if leaked:
-            raise ValueError(
-                f"{len(leaked)} patients of split {number} are in split {seen[leaked[0]]} too, such as {leaked[0]!r}"
-            )
-        seen |= dict.fromkeys(members, number)
-
-
 def index_patients(patients: Sequence | None, n_records: int) -> np.ndarray:
     """Patients numbered from 0; each record is its own patient where none are given. Shape: (N,).
 
