@@ -1,4 +1,4 @@
-"""A folder of WFDB records with a table of one's own: the way in for data that no module here knows."""
+"""A folder of WFDB records with a table of your own, for data that no other module here reads."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from typing import Any
 import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
-from ecgscan_lite.datasets.tables import TableDataset, find_headers, read_below, read_table, require_unique
-from ecgscan_lite.ecg.records import ECGRecord
+from ecgscan_lite.datasets.tables import (
+    TableDataset,
+    find_headers,
+    read_below,
+    read_table,
+    require_unique,
+    rows_of_split,
+)
+from ecgscan_lite.ecg.records import SEXES, ECGRecord
 from ecgscan_lite.ecg.statements import STATEMENTS
 
 _TABLE = "records.csv"
 _SPLITS = ("train", "val", "test")
-_SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 
 
 class WFDBFolder(TableDataset):
@@ -26,30 +32,29 @@ class WFDBFolder(TableDataset):
     The columns of the CSV file; it may have others, which are ignored:
 
     - `path`: the record, relative to the root, without suffix, such as `2024/a0001`. It is the record's identifier.
-    - `patient_id`: who the patient is. Without it each record counts as a patient.
+    - `patient_id`: the patient's identifier. Without it each record counts as a patient.
     - `split`: train, val or test, for all records or none. Without it the patient's identifier decides
       (`assign_split`): about 80 % train, 10 % validation, 10 % test.
     - `report`: the written report, in English.
     - `age` in years, and `sex`: male, female, M or F.
     - `statements`: SCP codes, as `NORM;SR`, as a JSON list, or as a JSON object with their likelihoods in percent.
 
-    Only `path` has to be there. Where a cell is empty or a column absent, the record's header speaks (`Age`, `Sex`,
-    `Dx`). Without a CSV file all records in the folder and below it are read. Whether a record's files are there is
-    found out when it is read.
+    Only `path` has to be there. Where a cell is empty or a column absent, the record's header is used (`Age`, `Sex`,
+    `Dx`). Without a CSV file all records in the folder and below it are used. Files are looked for when they are read.
 
     Attributes:
-        table: `record_id`, `patient_id`, `split` of each record, and what else of the columns above there is.
-        statement_names: the SCP codes that the CSV file uses; all there are where a header may speak for it.
+        table: `record_id`, `patient_id`, `split` of each record, and those of the columns above that there are.
+        statement_names: SCP codes that the CSV file uses; all SCP codes where a header may be used for a record.
 
     Args:
-        root: the folder.
+        root: folder of the records.
         split: "train", "val", "test"; None for all.
         fs: sampling rate to resample to, Hz; None keeps that of the files.
         table: the CSV file; None for `records.csv` in the folder or, if that is not there, for the only CSV file in it.
 
     Raises:
-        ValueError: no records, a CSV file without `path`, with a record twice, a patient in two splits, or a split or
-            code that there is not.
+        ValueError: there are no records, or the CSV file lacks `path`, names a record twice, puts a patient into two
+            splits, or has an unknown split or code.
     """
 
     name = "folder"
@@ -61,7 +66,7 @@ class WFDBFolder(TableDataset):
         fs: float | None = None,
         table: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.root, self.split, self.fs = Path(root), split, fs
+        super().__init__(root, split, fs)
         file = _find_table(self.root, table)
         self.table_name = file.name if file else "the folder"
         records = _read_records(file) if file else _list_records(self.root)
@@ -75,7 +80,7 @@ class WFDBFolder(TableDataset):
             records["statements"], used = _parse_statements(records["statements"], file)
             if records["statements"].notna().all():  # else headers may name others
                 self.statement_names = used
-        self.table = (records if split is None else records[records["split"] == split]).reset_index(drop=True)
+        self.table = rows_of_split(records, split)
 
     def read(self, row: pd.Series) -> ECGRecord:
         record = read_below(self.root, row["record_id"], self.table_name, self.fs)
@@ -108,7 +113,7 @@ def _list_records(root: Path) -> pd.DataFrame:
 
 
 def _read_records(file: Path) -> pd.DataFrame:
-    """The CSV file, checked."""
+    """The table of a CSV file, checked."""
     table = read_table(file, ("path",), dtype=str)
     known = [column for column in ("patient_id", "split", "report", "age", "sex", "statements") if column in table]
     records = table[known].apply(lambda cells: cells.str.strip().replace("", None))
@@ -128,7 +133,7 @@ def _read_records(file: Path) -> pd.DataFrame:
         _refuse(records["age"], records["age"].notna() & ~ages.between(0, 130), file, "age", "give years, or nothing")
         records["age"] = ages
     if "sex" in records:
-        sexes = records["sex"].str.lower().map(_SEXES)
+        sexes = records["sex"].str.lower().map(SEXES)
         _refuse(records["sex"], records["sex"].notna() & sexes.isna(), file, "sex", "give male or female, or nothing")
         records["sex"] = sexes
     return records
@@ -142,7 +147,7 @@ def _refuse(cells: pd.Series, wrong: pd.Series, file: Path, column: str, advice:
 
 
 def _parse_statements(cells: pd.Series, file: Path | None) -> tuple[pd.Series, tuple[str, ...]]:
-    """Statements of each record, and the codes that there are."""
+    """Statements of each record, and the codes that any record has."""
     parsed: dict[str, dict[str, float]] = {}
     for cell in cells.dropna().unique():
         try:
@@ -159,7 +164,7 @@ def parse_statements(cell: str) -> dict[str, float]:
     """Statements and their likelihoods in percent, from `NORM;SR`, a JSON list, or a JSON object.
 
     Raises:
-        ValueError: a code that there is not, or a likelihood that is no number from 0 to 100.
+        ValueError: a code is unknown, or a likelihood is no number from 0 to 100.
     """
     try:
         given = json.loads(cell) if cell[:1] in "[{" else [code.strip() for code in cell.split(";") if code.strip()]

@@ -11,12 +11,13 @@ import numpy as np
 
 from ecgscan_lite.ecg import statements as vocabulary
 from ecgscan_lite.ecg.leads import LEADS, derive_limb_leads
-from ecgscan_lite.ecg.readers.wfdb import MAX_FS, MAX_VALUES, MIN_FS, RecordError, find_header, read_leads
+from ecgscan_lite.ecg.readers import MAX_FS, MAX_VALUES, MIN_FS, RecordError
+from ecgscan_lite.ecg.readers.wfdb import find_header, read_leads
 
-__all__ = ["ECGRecord", "RecordError", "read_record", "resample"]
-
-#: A lead that moves less than this is flat: 10 µV is below the noise of any recorder on a patient.
+#: A lead whose extremes are closer than this is flat: 10 µV is below the noise of any recorder on a patient.
 FLAT_MV = 0.01
+#: Sexes as headers and tables write them, in lower case.
+SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _parse_comments(comments: Sequence[str]) -> tuple[float | None, str | None, 
     """Age in years, sex, and statements, as the headers of the CinC Challenges give them."""
     pairs = [comment.partition(":")[::2] for comment in comments]
     fields = {key.strip().lower(): value.strip() for key, value in reversed(pairs)}
-    sex = {"m": "male", "male": "male", "f": "female", "female": "female"}.get(fields.get("sex", "").lower())
+    sex = SEXES.get(fields.get("sex", "").lower())
     findings = fields.get("dx", "").split(",")
     codes = [vocabulary.from_snomed(finding) or vocabulary.from_abbreviation(finding) for finding in findings]
     return _parse_age(fields.get("age", "")), sex, {code: 100.0 for code in codes if code}

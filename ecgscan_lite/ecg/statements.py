@@ -215,8 +215,13 @@ OTHER_FINDINGS: dict[str, Statement] = {row[1]: Statement(*row[1:]) for row in _
 _BY_SNOMED = _pairs(_SNOMED) | {row[0]: row[1] for row in _rows(_OTHER)}
 _BY_ABBREVIATION = {key.casefold(): code for key, code in _pairs(_ABBREVIATIONS).items()}
 
-#: The nine classes of CPSC2018, and all findings that a SNOMED CT code is mapped to.
+#: The nine classes of CPSC2018, the statements that a synthetic record may have, and all findings that a SNOMED CT code
+#: is mapped to.
 CPSC2018_STATEMENTS: tuple[str, ...] = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC", "STD_", "STE_")
+SYNTHETIC_STATEMENTS: tuple[str, ...] = (
+    "NORM", "SR", "SARRH", "SBRAD", "STACH", "AFIB", "AFLT", "PACE", "PVC", "PAC", "1AVB", "CLBBB", "CRBBB", "IRBBB",
+    "LAFB", "LVH", "IMI", "ASMI", "AMI", "ISC_", "NDT",
+)  # fmt: skip
 SNOMED_STATEMENTS: tuple[str, ...] = tuple(
     code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in _BY_SNOMED.values()
 )
