@@ -26,9 +26,9 @@ from ecgscan_lite.files import checksum, reason
 VERSION = 1
 INFO_FILE, INDEX_FILE = "corpus.json", "index.parquet"
 COLUMNS = (
-    *("record_id", "patient_id", "split", "fold", "report", "statements", "age", "sex", "issues"),
-    *("shard", "offset", "length"),
-)
+    "record_id", "patient_id", "split", "fold", "report", "statements", "age", "sex", "issues", "shard", "offset",
+    "length",
+)  # fmt: skip
 
 
 class Corpus:
@@ -65,12 +65,9 @@ class Corpus:
 
     @classmethod
     def from_records(
-        cls,
-        records: Iterable[ECGRecord],
-        fs: float = 100,
-        splits: str | Sequence[str] | None = None,
+        cls, records: Iterable[ECGRecord], fs: float = 100, splits: str | Sequence[str] | None = None,
         name: str | None = None,
-    ) -> Corpus:
+    ) -> Corpus:  # fmt: skip
         """A corpus in memory.
 
         Args:
@@ -108,14 +105,12 @@ class Corpus:
         if len({corpus.fs for corpus in corpora}) != 1:
             rates = ", ".join(f"{corpus.name} {corpus.fs:g} Hz" for corpus in corpora)
             raise CorpusError(f"corpora of one sampling rate can be joined, not {rates}; prepare them with one --fs")
-        first = np.cumsum([0, *(len(corpus._shards) for corpus in corpora)])
-        parts = [
-            corpus.index.assign(dataset=corpus.name, shard=corpus.index["shard"] + before)
-            for corpus, before in zip(corpora, first[:-1].tolist(), strict=True)
-        ]
+        shards, parts = [], []
+        for corpus in corpora:
+            parts.append(corpus.index.assign(dataset=corpus.name, shard=corpus.index["shard"] + len(shards)))
+            shards += corpus._shards
         seen = {code for corpus in corpora for code in corpus.statement_names}
         names = tuple(code for code in STATEMENTS if code in seen)
-        shards = [shard for corpus in corpora for shard in corpus._shards]
         name, index = "+".join(corpus.name for corpus in corpora), pd.concat(parts, ignore_index=True)
         return cls._in_memory(name, corpora[0].fs, names, index, shards)
 

@@ -157,10 +157,8 @@ def _check_same(file: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{file}: damaged; delete the folder {file.parent} and prepare it again")
     other = [key for key in settings if there.get(key) != settings[key]]
     if other:
-        detail = ", ".join(f"{key} {there.get(key)!r} instead of {settings[key]!r}" for key in other)[:200]
-        raise ValueError(
-            f"{file.parent}: holds a corpus prepared otherwise ({detail}); name another folder or delete it"
-        )
+        how = ", ".join(f"{key} {there.get(key)!r} instead of {settings[key]!r}" for key in other)[:200]
+        raise ValueError(f"{file.parent}: holds a corpus prepared otherwise ({how}); name another folder or delete it")
 
 
 def _write_shards(
@@ -200,10 +198,10 @@ def _finish(out: Path, datasets: dict[str, Dataset], settings: dict[str, Any]) -
             counts += Counter(row["split"] for row in rows)
             counts["clipped_samples"] += sum(row["clipped"] for row in rows)
             counts["with_report"] += sum(row["report"] is not None for row in rows)
-    records = sum(counts[split] for split in SPLITS)
-    if not records:
-        why = f"the first: {refused[0]['reason']}" if refused else "there are none"
-        raise ValueError(f"{settings['dataset']}: none of its {len(refused)} records can be read; {why}")
+        records = sum(counts[split] for split in SPLITS)
+        if not records:
+            why = f"the first: {refused[0]['reason']}" if refused else "there are none"
+            raise ValueError(f"{settings['dataset']}: none of its {len(refused)} records can be read; {why}")
     summary = {"records": records, "refused": len(refused), "patients": len(patients)}
     summary |= {key: counts[key] for key in ("clipped_samples", "with_report", *SPLITS)}
     summary["without_file"] = sum(getattr(dataset, "missing", 0) for dataset in datasets.values())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FS = 400.0
 #: Millivolts in a unit of the tracings. The publisher states none there, but made the files with `--scale 2` from
 #: records in mV (README of github.com/antonior92/ecg-preprocessing); twice the amplitude of other data sets is also
-#: what users of github.com/antonior92/ecg-age-prediction measured. "1e-4 V", said of the model's input, is not it.
+#: what users of github.com/antonior92/ecg-age-prediction measured. "1e-4 V" is the unit of the model's input only.
 MILLIVOLTS = 0.5
 #: Columns of `exams.csv` that are findings, and their statements.
 FINDINGS = {"1dAVb": "1AVB", "RBBB": "CRBBB", "LBBB": "CLBBB", "SB": "SBRAD", "ST": "STACH", "AF": "AFIB",

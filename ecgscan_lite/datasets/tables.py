@@ -87,7 +87,7 @@ def read_table(
     Args:
         path: the file.
         needed: columns that it has to have.
-        advice: what to do if there is no such file.
+        advice: words on what to do if there is no such file, for the message.
         **options: arguments of `pandas.read_csv`.
 
     Raises:
@@ -111,7 +111,7 @@ def require_unique(ids: pd.Series, path: Path, what: str) -> None:
     Args:
         ids: column of identifiers.
         path: file of the table, for the message.
-        what: what the identifiers are called in the message.
+        what: name of the identifiers, for the message.
 
     Raises:
         ValueError: an identifier is empty, or is there more than once.
@@ -138,7 +138,7 @@ def read_below(
         name: path of the record, relative to the root, without suffix.
         table: name of the table, for the message.
         fs: sampling rate to resample to, Hz; None keeps that of the file.
-        allowed: what names look like; None for any.
+        allowed: pattern that names have to match; None for none.
 
     Raises:
         RecordError: the path leaves the root, or the record can't be read.

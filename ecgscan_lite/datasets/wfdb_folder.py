@@ -10,15 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from ecgscan_lite.datasets import tables
 from ecgscan_lite.datasets.patient_splits import assign_splits
-from ecgscan_lite.datasets.tables import (
-    TableDataset,
-    find_headers,
-    read_below,
-    read_table,
-    require_unique,
-    rows_of_split,
-)
 from ecgscan_lite.ecg.records import SEXES, ECGRecord
 from ecgscan_lite.ecg.statements import STATEMENTS
 
@@ -26,7 +19,7 @@ _TABLE = "records.csv"
 _SPLITS = ("train", "val", "test")
 
 
-class WFDBFolder(TableDataset):
+class WFDBFolder(tables.TableDataset):
     """WFDB records in a folder, described by a CSV file or not at all.
 
     The columns of the CSV file; it may have others, which are ignored:
@@ -43,7 +36,7 @@ class WFDBFolder(TableDataset):
     `Dx`). Without a CSV file all records in the folder and below it are used. Files are looked for when they are read.
 
     Attributes:
-        table: `record_id`, `patient_id`, `split` of each record, and those of the columns above that there are.
+        table: `record_id`, `patient_id`, `split` of each record, and the other columns above that the CSV file has.
         statement_names: SCP codes that the CSV file uses; all SCP codes where a header may be used for a record.
 
     Args:
@@ -60,12 +53,9 @@ class WFDBFolder(TableDataset):
     name = "folder"
 
     def __init__(
-        self,
-        root: str | os.PathLike[str],
-        split: str | None = None,
-        fs: float | None = None,
+        self, root: str | os.PathLike[str], split: str | None = None, fs: float | None = None,
         table: str | os.PathLike[str] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(root, split, fs)
         file = _find_table(self.root, table)
         self.table_name = file.name if file else "the folder"
@@ -80,10 +70,10 @@ class WFDBFolder(TableDataset):
             records["statements"], used = _parse_statements(records["statements"], file)
             if records["statements"].notna().all():  # else headers may name others
                 self.statement_names = used
-        self.table = rows_of_split(records, split)
+        self.table = tables.rows_of_split(records, split)
 
     def read(self, row: pd.Series) -> ECGRecord:
-        record = read_below(self.root, row["record_id"], self.table_name, self.fs)
+        record = tables.read_below(self.root, row["record_id"], self.table_name, self.fs)
         given = {key: row[key] for key in ("report", "age", "sex", "statements") if not _is_empty(row.get(key))}
         return replace(record, record_id=row["record_id"], patient_id=row["patient_id"], **given)
 
@@ -105,7 +95,7 @@ def _find_table(root: Path, table: str | os.PathLike[str] | None) -> Path | None
 
 def _list_records(root: Path) -> pd.DataFrame:
     """All records below a folder."""
-    headers = pd.Series(find_headers(root), dtype=object)
+    headers = pd.Series(tables.find_headers(root), dtype=object)
     if not len(headers):
         raise ValueError(f"{root}: no CSV file in it, and no record (.hea) in it or below")
     names = [Path(header).relative_to(root).with_suffix("").as_posix() for header in headers]
@@ -114,14 +104,14 @@ def _list_records(root: Path) -> pd.DataFrame:
 
 def _read_records(file: Path) -> pd.DataFrame:
     """The table of a CSV file, checked."""
-    table = read_table(file, ("path",), dtype=str)
+    table = tables.read_table(file, ("path",), dtype=str)
     known = [column for column in ("patient_id", "split", "report", "age", "sex", "statements") if column in table]
     records = table[known].apply(lambda cells: cells.str.strip().replace("", None))
     records.insert(0, "record_id", table["path"].fillna("").str.strip().str.removesuffix(".hea"))
     if not len(records):
         raise ValueError(f"{file}: it lists no records")
     _refuse(records["record_id"], records["record_id"] == "", file, "path")
-    require_unique(records["record_id"], file, "record")
+    tables.require_unique(records["record_id"], file, "record")
     if "split" in records:
         _refuse(records["split"], ~records["split"].isin(_SPLITS), file, "split", f"there are {', '.join(_SPLITS)}")
     if {"split", "patient_id"} <= set(known):
@@ -153,9 +143,8 @@ def _parse_statements(cells: pd.Series, file: Path | None) -> tuple[pd.Series, t
         try:
             parsed[cell] = parse_statements(cell)
         except ValueError as error:
-            raise ValueError(
-                f"{file}: statements of row {int((cells == cell).to_numpy().argmax()) + 2}: {error}"
-            ) from None
+            row = int((cells == cell).to_numpy().argmax()) + 2
+            raise ValueError(f"{file}: statements of row {row}: {error}") from None
     used = {code for found in parsed.values() for code in found}
     return cells.map(parsed).astype(object), tuple(code for code in STATEMENTS if code in used)
 

@@ -27,9 +27,11 @@ class ECGRecord:
     Attributes:
         signal: float32 mV in the order of `LEADS`; NaN where the recorder marked a sample as missing. Shape: (12, T).
         fs: sampling rate, Hz.
+        report: the written report, None where there is none.
         statements: findings, code -> likelihood in percent (100 where the source gives none).
-        report: the written report in English, or None where there is none.
-        issues: what is wrong with single leads, such as ("V2: flat", "aVL: 12 samples missing", "I: derived").
+        age: years, None where it is not known.
+        sex: "male" or "female", None where it is not known.
+        issues: faults of single leads, such as ("V2: flat", "aVL: 12 samples missing", "I: derived").
     """
 
     signal: np.ndarray
@@ -67,7 +69,7 @@ def read_record(path: str | os.PathLike[str], fs: float | None = None) -> ECGRec
         samples missing.
 
     Raises:
-        RecordError: the record is missing, damaged, hostile, or no 12-lead electrocardiogram.
+        RecordError: the record is missing, damaged, malicious, or no 12-lead electrocardiogram.
     """
     header_path = find_header(path)
     try:
@@ -97,15 +99,15 @@ def resample(signal: np.ndarray, fs: float, to: float) -> np.ndarray:
     Missing samples are bridged by straight lines for the filter; the output is NaN where it stands for a missing one.
 
     Args:
-        signal: any unit, NaN where missing. Shape: (L, T).
+        signal: leads in any unit, NaN where missing. Shape: (L, T).
         fs: sampling rate of the signal, Hz.
-        to: sampling rate wanted, Hz.
+        to: sampling rate to resample to, Hz.
 
     Returns:
         float32. Shape: (L, ceil(T * to / fs)).
 
     Raises:
-        RecordError: a rate is not from 10 Hz to 100 kHz, or the result would be absurdly long.
+        RecordError: a rate is not from 10 Hz to 100 kHz, or the result would have more than 2^25 samples.
     """
     for rate in (fs, to):
         if not MIN_FS <= rate <= MAX_FS:
@@ -144,7 +146,7 @@ def _spread(missing: np.ndarray, length: int, step: float) -> np.ndarray:
 
 
 def to_float32(signal: np.ndarray) -> np.ndarray:
-    """Leads in mV as they are kept. Shape: (12, T).
+    """Leads in mV, in the type that records have. Shape: (12, T).
 
     Raises:
         RecordError: every sample is missing, or one is infinite.

@@ -22,7 +22,7 @@ class Statement:
         code: SCP-ECG code, or the code of a class of findings.
         name: the finding in full English.
         prompt: a sentence as a cardiologist's report has it, for zero-shot classification.
-        kinds: which of "diagnostic", "form", "rhythm" it belongs to; empty for a class.
+        kinds: those of "diagnostic", "form", "rhythm" that it belongs to; empty for a class.
         superclass: NORM, MI, STTC, CD or HYP for a diagnostic statement, else None.
         subclass: diagnostic subclass for a diagnostic statement, else None.
     """
@@ -222,9 +222,7 @@ SYNTHETIC_STATEMENTS: tuple[str, ...] = (
     "NORM", "SR", "SARRH", "SBRAD", "STACH", "AFIB", "AFLT", "PACE", "PVC", "PAC", "1AVB", "CLBBB", "CRBBB", "IRBBB",
     "LAFB", "LVH", "IMI", "ASMI", "AMI", "ISC_", "NDT",
 )  # fmt: skip
-SNOMED_STATEMENTS: tuple[str, ...] = tuple(
-    code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in _BY_SNOMED.values()
-)
+SNOMED_STATEMENTS = tuple(code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in _BY_SNOMED.values())
 
 
 def prompt(code_or_text: str, task: str = "all") -> str:

@@ -18,14 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ecgscan_lite.ecg.statements import (
-    CPSC2018_STATEMENTS,
-    OTHER_FINDINGS,
-    STATEMENTS,
-    SUBCLASSES,
-    SUPERCLASSES,
-    SYNTHETIC_STATEMENTS,
-)
+from ecgscan_lite.ecg import statements as vocabulary
+from ecgscan_lite.ecg.statements import OTHER_FINDINGS, STATEMENTS
 
 #: Classes of "csn": the benchmark's column -> our code.
 CSN_ACRONYMS: dict[str, str] = {
@@ -39,18 +33,18 @@ CSN_ACRONYMS: dict[str, str] = {
 
 #: Classes by task.
 _CLASSES: dict[str, tuple[str, ...]] = {
-    "super": tuple(SUPERCLASSES),
-    "sub": tuple(SUBCLASSES),
+    "super": tuple(vocabulary.SUPERCLASSES),
+    "sub": tuple(vocabulary.SUBCLASSES),
     "form": tuple(code for code, statement in STATEMENTS.items() if "form" in statement.kinds),
     "rhythm": tuple(code for code, statement in STATEMENTS.items() if "rhythm" in statement.kinds),
     "all": tuple(STATEMENTS),
-    "cpsc2018": CPSC2018_STATEMENTS,
+    "cpsc2018": vocabulary.CPSC2018_STATEMENTS,
     "csn": tuple(CSN_ACRONYMS.values()),
     "georgia": (
         "1AVB", "AFIB", "AFLT", "CRBBB", "IRBBB", "LAFB", "LAD", "CLBBB", "LVOLT", "IVCD", "PAC", "LNGQT", "QWAVE",
         "RAD", "SARRH", "SBRAD", "SR", "STACH", "TAB_", "INVT", "PVC",
     ),
-    "synthetic": SYNTHETIC_STATEMENTS,
+    "synthetic": vocabulary.SYNTHETIC_STATEMENTS,
 }  # fmt: skip
 TASKS: tuple[str, ...] = tuple(_CLASSES)
 

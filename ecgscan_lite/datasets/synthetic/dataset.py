@@ -76,12 +76,9 @@ class Synthetic:
         return np.stack([self._draw(*self._locate(index))[2] for index in indices])
 
     def _locate(self, index: int) -> tuple[str, int]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        index = int(index) % len(self)
-        if self.split is not None:
-            return self.split, index
-        for split, size in SPLIT_SIZES.items():
+        """Split of a record, and its number within the split."""
+        index = range(len(self))[index]
+        for split, size in (SPLIT_SIZES if self.split is None else {self.split: len(self)}).items():
             if index < size:
                 return split, index
             index -= size

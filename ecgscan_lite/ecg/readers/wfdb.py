@@ -196,14 +196,18 @@ def _check_files(channels: Sequence[_Channel], folder: Path, length: int | None)
     for name in dict.fromkeys(channel.file for channel in channels):
         indices = [index for index, channel in enumerate(channels) if channel.file == name]
         group = [channels[index] for index in indices]
-        size = _size_inside(folder, name)
+        if not is_inside(folder, folder / name):
+            raise RecordError(f"its signal file {name!r} lies outside its folder; put the file beside the header")
+        if not os.path.isfile(folder / name):  # noqa: PTH113 - Path.is_file refuses names that are too long
+            raise RecordError(f"its signal file {name!r} is not there")
         if len({(c.fmt, c.offset) for c in group}) > 1 or indices != list(range(indices[0], indices[-1] + 1)):
             raise RecordError(f"{name}: its channels differ in format or are not listed together")
         if group[0].fmt not in BYTES_AND_SAMPLES:
             raise RecordError(f"{name}: format {group[0].fmt} is not read here; convert it with wfdb.wrsamp")
         group_bytes, group_samples = BYTES_AND_SAMPLES[group[0].fmt]
         per_frame = sum(c.per_frame for c in group)
-        available = max(size - group[0].offset, 0) * group_samples // group_bytes // max(per_frame, 1)
+        size = max((folder / name).stat().st_size - group[0].offset, 0)
+        available = size * group_samples // group_bytes // max(per_frame, 1)
         length = available if length is None else length
         if min(c.per_frame for c in group) < 1 or per_frame * length > MAX_VALUES:
             raise RecordError(f"{name}: {per_frame} values in each of {length} frames: an absurd number")
@@ -212,15 +216,6 @@ def _check_files(channels: Sequence[_Channel], folder: Path, length: int | None)
         if max(c.skew for c in group) > length:
             raise RecordError(f"{name}: the skew between channels is longer than the record")
     return length
-
-
-def _size_inside(folder: Path, name: str) -> int:
-    file = folder / name
-    if not is_inside(folder, file):
-        raise RecordError(f"its signal file {name!r} lies outside its folder; put the file itself beside the header")
-    if not file.is_file():
-        raise RecordError(f"its signal file {name!r} is not there")
-    return file.stat().st_size
 
 
 def _decode(header_path: Path, channels: Sequence[_Channel], chosen: Sequence[int], length: int) -> np.ndarray:
