@@ -26,23 +26,23 @@ def assign_splits(patient_ids: pd.Series) -> np.ndarray:
     return np.array([assign_split(patient) for patient in patients], dtype=object)[numbers]
 
 
-def check_disjoint(*splits: Sequence) -> None:
+def check_disjoint(*splits: Sequence, names: Sequence[str] = ()) -> None:
     """Check that no patient is in more than one split.
 
     Args:
         splits: the patients of the records of each split.
+        names: names of the splits, for the message; "split 0" and so on if not given.
 
     Raises:
         ValueError: a patient is in two splits, or the patient of a record is not known.
     """
-    seen: dict[Any, int] = {}
+    seen: dict[Any, str] = {}
     for number, patients in enumerate(splits):
+        name = names[number] if names else f"split {number}"
         members = set(np.asarray(patients, dtype=object).ravel().tolist())
         if any(member is None or member != member for member in members):
             raise ValueError("a record has no patient id: give its record id where each record is a patient of its own")
         leaked = sorted((member for member in members if member in seen), key=str)
         if leaked:
-            raise ValueError(
-                f"{len(leaked)} patients of split {number} are in split {seen[leaked[0]]} too, such as {leaked[0]!r}"
-            )
-        seen |= dict.fromkeys(members, number)
+            raise ValueError(f"{len(leaked)} patients of {name} are in {seen[leaked[0]]} too, such as {leaked[0]!r}")
+        seen |= dict.fromkeys(members, name)

@@ -22,7 +22,7 @@ class Statement:
         code: SCP-ECG code, or the code of a class of findings.
         name: the finding in full English.
         prompt: a sentence as a cardiologist's report has it, for zero-shot classification.
-        kinds: which of "diagnostic", "form", "rhythm" it belongs to; empty for a class.
+        kinds: those of "diagnostic", "form", "rhythm" that it belongs to; empty for a class.
         superclass: NORM, MI, STTC, CD or HYP for a diagnostic statement, else None.
         subclass: diagnostic subclass for a diagnostic statement, else None.
     """
@@ -215,11 +215,14 @@ OTHER_FINDINGS: dict[str, Statement] = {row[1]: Statement(*row[1:]) for row in _
 _BY_SNOMED = _pairs(_SNOMED) | {row[0]: row[1] for row in _rows(_OTHER)}
 _BY_ABBREVIATION = {key.casefold(): code for key, code in _pairs(_ABBREVIATIONS).items()}
 
-#: The nine classes of CPSC2018, and all findings that a SNOMED CT code is mapped to.
+#: The nine classes of CPSC2018, the statements that a synthetic record may have, and all findings that a SNOMED CT code
+#: is mapped to.
 CPSC2018_STATEMENTS: tuple[str, ...] = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC", "STD_", "STE_")
-SNOMED_STATEMENTS: tuple[str, ...] = tuple(
-    code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in _BY_SNOMED.values()
-)
+SYNTHETIC_STATEMENTS: tuple[str, ...] = (
+    "NORM", "SR", "SARRH", "SBRAD", "STACH", "AFIB", "AFLT", "PACE", "PVC", "PAC", "1AVB", "CLBBB", "CRBBB", "IRBBB",
+    "LAFB", "LVH", "IMI", "ASMI", "AMI", "ISC_", "NDT",
+)  # fmt: skip
+SNOMED_STATEMENTS = tuple(code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in _BY_SNOMED.values())
 
 
 def prompt(code_or_text: str, task: str = "all") -> str:

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, bootstrap, false_discovery_control, permutation_test, rankdata
 from sklearn.metrics import roc_auc_score
 
-from ecgscan_lite.evaluation import auroc, macro, resampling
+from ecgscan_lite.evaluation import auroc, check_disjoint, macro, resampling
 
 
 def _simulated(
@@ -177,12 +177,12 @@ def test_holm_against_its_definition(rng: np.random.Generator) -> None:
 
 
 def test_a_patient_in_two_splits_is_an_error() -> None:
-    resampling.check_disjoint([1, 1, 2], [3], ["a"])
+    check_disjoint([1, 1, 2], [3], ["a"])
     with pytest.raises(ValueError, match="1 patients of split 2 are in split 0 too, such as 2"):
-        resampling.check_disjoint([1, 2], [3], [4, 2, 2])
+        check_disjoint([1, 2], [3], [4, 2, 2])
     for unknown in (None, float("nan")):
         with pytest.raises(ValueError, match="no patient id"):
-            resampling.check_disjoint([1, unknown], [2])
+            check_disjoint([1, unknown], [2])
 
 
 def test_bootstrap_means_are_those_of_records_drawn_patient_by_patient(rng: np.random.Generator) -> None:

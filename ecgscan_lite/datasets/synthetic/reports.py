@@ -1,7 +1,7 @@
-"""A written report in English for a synthetic record: what a reader would dictate, not the list of its statements.
+"""A written report in English for a synthetic record: what a cardiologist would dictate, not a list of statements.
 
 Findings are named in full terms, in many wordings; measurements, negations and the usual empty phrases are mixed in.
-A finding is only ever mentioned where it is there, or denied in a sentence that starts with "No" or "There is no".
+A finding is only mentioned where it is present, or denied in a sentence that starts with "No" or "There is no".
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from ecgscan_lite.datasets.synthetic.patients import Patient
 
 
 class Findings(NamedTuple):
-    """Measurements of a record: rate in beats per minute, frontal axis in degrees, number of early beats, P waves."""
+    """Measurements of a record.
+
+    Attributes:
+        rate: mean ventricular rate, beats per minute.
+        axis: frontal axis of the QRS, degrees.
+        early: number of premature beats.
+        p_waves: whether any beat has a P wave.
+    """
 
     rate: float
     axis: float
@@ -32,17 +39,8 @@ def _rhythm_sentence(rng: np.random.Generator, patient: Patient, findings: Findi
     if patient.has("PVC", "PAC"):
         options = tuple(option for option in options if "egular" not in option or "rregular" in option)
     text = _pick(rng, options)
-    rate = round(findings.rate)
     if rng.random() < 0.45:
-        form = (
-            " at {} bpm",
-            ", rate {}",
-            " with a ventricular rate of {} bpm",
-            ", heart rate {} per minute",
-            " at a rate of {} beats per minute",
-            ", frequency {}/min",
-        )
-        text += _pick(rng, form).format(rate)
+        text += _pick(rng, phrases.RATE).format(round(findings.rate))
     elif patient.rhythm == "AFIB" and rng.random() < 0.5:
         if findings.rate > 105:
             text += " with rapid ventricular response"
@@ -88,13 +86,15 @@ def _intervals(rng: np.random.Generator, patient: Patient, findings: Findings) -
 
 
 def _denials(patient: Patient) -> list[str]:
-    """What is not there and may be denied without contradicting any finding."""
-    absent = [("No acute ST segment elevation", not (patient.acute and patient.has("IMI", "ASMI", "AMI"))
-               and not patient.has("CLBBB", "PACE")),
-              ("No ectopic beats", not patient.has("PVC", "PAC")),
-              ("No bundle branch block", not patient.has("CLBBB", "CRBBB", "IRBBB", "LAFB", "PACE")),
-              ("There is no atrioventricular block", patient.sinus and not patient.has("1AVB"))]  # fmt: skip
-    return [sentence for sentence, holds in absent if holds]
+    """Denials of findings that are absent, none of which contradicts a finding."""
+    acute = patient.acute and patient.has("IMI", "ASMI", "AMI")
+    absent = {
+        "No acute ST segment elevation": not acute and not patient.has("CLBBB", "PACE"),
+        "No ectopic beats": not patient.has("PVC", "PAC"),
+        "No bundle branch block": not patient.has("CLBBB", "CRBBB", "IRBBB", "LAFB", "PACE"),
+        "There is no atrioventricular block": patient.sinus and not patient.has("1AVB"),
+    }
+    return [sentence for sentence, true in absent.items() if true]
 
 
 def _sentence(text: str) -> str:
@@ -105,7 +105,9 @@ def write_report(rng: np.random.Generator, patient: Patient, findings: Findings)
     """A report that names every statement of the patient and no other.
 
     Args:
-        rng: chooses the wording; the facts come from the patient and the measurements.
+        rng: source of the wording.
+        patient: statements and intervals.
+        findings: measurements of the record.
     """
     codes = [code for code in patient.statements if code not in phrases.RHYTHM and code != "NORM"]
     if patient.strain:
@@ -137,10 +139,10 @@ def write_report(rng: np.random.Generator, patient: Patient, findings: Findings)
 
 
 def _assemble(rng: np.random.Generator, opening: list[str], named: list[str], closing: list[str]) -> str:
-    """One line of commas, or a sentence for each thought, at times with the findings before the rhythm."""
+    """One sentence with commas, or several, sometimes with the findings before the rhythm."""
     style = rng.random()
     if style < 0.35:
-        return _sentence(", ".join([opening[0], *map(_inside, [*opening[1:], *named, *closing])]))
+        return _sentence(", ".join([opening[0], *map(_within_sentence, [*opening[1:], *named, *closing])]))
     if style < 0.7 or not named:
         return " ".join(map(_sentence, [", ".join(opening), *named, *closing]))
     if style >= 0.85 and len(named) > 1:
@@ -151,7 +153,7 @@ def _assemble(rng: np.random.Generator, opening: list[str], named: list[str], cl
     return " ".join([*parts, *map(_sentence, closing)])
 
 
-def _inside(text: str) -> str:
-    """A phrase as it stands within a sentence: names of waves and leads keep their capitals."""
+def _within_sentence(text: str) -> str:
+    """A phrase as it is written within a sentence: names of waves and leads keep their capitals."""
     starts_a_word = text[:1].isupper() and text[1:2].islower()
     return text[0].lower() + text[1:] if starts_a_word else text
