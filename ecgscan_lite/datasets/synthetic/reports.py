@@ -6,12 +6,17 @@ A finding is only mentioned where it is present, or denied in a sentence that st
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecgscan_lite.datasets.synthetic import phrases
 from ecgscan_lite.datasets.synthetic.patients import Patient
+
+#: Wordings of rhythms, findings and remarks.
+PHRASES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("phrases.toml").read_text(encoding="utf-8"))
 
 
 class Findings(NamedTuple):
@@ -30,17 +35,17 @@ class Findings(NamedTuple):
     p_waves: bool
 
 
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
 def _rhythm_sentence(rng: np.random.Generator, patient: Patient, findings: Findings) -> str:
-    options = phrases.RHYTHM[patient.rhythm]
+    options = PHRASES["rhythm"][patient.rhythm]
     if patient.has("PVC", "PAC"):
         options = tuple(option for option in options if "egular" not in option or "rregular" in option)
     text = _pick(rng, options)
     if rng.random() < 0.45:
-        text += _pick(rng, phrases.RATE).format(round(findings.rate))
+        text += _pick(rng, PHRASES["rate"]).format(round(findings.rate))
     elif patient.rhythm == "AFIB" and rng.random() < 0.5:
         if findings.rate > 105:
             text += " with rapid ventricular response"
@@ -64,14 +69,14 @@ def _axis_phrase(rng: np.random.Generator, axis: float) -> str:
 
 def _finding_phrase(rng: np.random.Generator, code: str, patient: Patient, findings: Findings) -> str:
     if code == "LVH" and patient.strain and rng.random() < 0.5:
-        return _pick(rng, phrases.STRAIN)
-    term = _pick(rng, phrases.FINDING[code])
+        return _pick(rng, PHRASES["strain"])
+    term = _pick(rng, PHRASES["finding"][code])
     if code in {"PVC", "PAC"}:
-        return _pick(rng, phrases.EARLY if findings.early > 3 else phrases.FEW).format(term)
+        return _pick(rng, PHRASES["early"] if findings.early > 3 else PHRASES["few"]).format(term)
     if code in {"IMI", "ASMI", "AMI"} and rng.random() < 0.7:
-        return _pick(rng, phrases.ACUTE if patient.acute else phrases.OLD).format(term)
+        return _pick(rng, PHRASES["acute"] if patient.acute else PHRASES["old"]).format(term)
     hedged = code in {"IMI", "ASMI", "AMI", "ISC_", "LVH", "NDT"} and rng.random() < 0.2
-    return _pick(rng, phrases.HEDGES if hedged else phrases.PLAIN).format(term)
+    return _pick(rng, PHRASES["hedges"] if hedged else PHRASES["plain"]).format(term)
 
 
 def _intervals(rng: np.random.Generator, patient: Patient, findings: Findings) -> list[str]:
@@ -109,7 +114,7 @@ def write_report(rng: np.random.Generator, patient: Patient, findings: Findings)
         patient: statements and intervals.
         findings: measurements of the record.
     """
-    codes = [code for code in patient.statements if code not in phrases.RHYTHM and code != "NORM"]
+    codes = [code for code in patient.statements if code not in PHRASES["rhythm"] and code != "NORM"]
     if patient.strain:
         codes.remove("ISC_")
     named = [_finding_phrase(rng, code, patient, findings) for code in rng.permutation(codes)]
@@ -122,19 +127,19 @@ def write_report(rng: np.random.Generator, patient: Patient, findings: Findings)
         opening += _intervals(rng, patient, findings)
     closing = []
     if patient.has("NORM"):
-        details = [_pick(rng, phrases.NORMAL_DETAILS) for _ in range(rng.integers(0, 3))]
-        closing = [*dict.fromkeys(details), _pick(rng, phrases.NORMAL)]
+        details = [_pick(rng, PHRASES["normal_details"]) for _ in range(rng.integers(0, 3))]
+        closing = [*dict.fromkeys(details), _pick(rng, PHRASES["normal"])]
         if rng.random() < 0.15:
             closing.reverse()
     elif not named and patient.rhythm in {"SBRAD", "STACH"}:
-        closing = [_pick(rng, phrases.RHYTHM_ONLY)] if rng.random() < 0.6 else []
+        closing = [_pick(rng, PHRASES["rhythm_only"])] if rng.random() < 0.6 else []
     else:
         if rng.random() < 0.2 and (denials := _denials(patient)):
             closing.append(denials[int(rng.integers(len(denials)))])
         if rng.random() < 0.3:
-            closing.append(_pick(rng, phrases.OTHERWISE))
+            closing.append(_pick(rng, PHRASES["otherwise"]))
     if rng.random() < 0.06:
-        closing.append(_pick(rng, phrases.NOTES))
+        closing.append(_pick(rng, PHRASES["notes"]))
     return _assemble(rng, opening, named, closing)
 
 
