@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecgscan_lite.ecg.tasks import TASKS
+from ecgscan_lite.memory import keep_freed_memory
 
 if TYPE_CHECKING:
+    from ecgscan_lite.experiments.evaluate import Evaluation
     from ecgscan_lite.settings import Settings
 
 app = typer.Typer(
@@ -43,7 +45,7 @@ def quickstart(
     """Synthetic records to pages, pretraining, evaluation and a report, in a few minutes and without a download."""
     from ecgscan_lite.experiments.quickstart import quickstart as run
 
-    _print_results(run(out, seed=seed, pretrained=pretrained), out)
+    _report(run(out, seed=seed, pretrained=pretrained), out)
 
 
 @app.command(epilog="Example: `ecgscan prepare ptbxl --root ptb-xl/1.0.3 --out corpora/ptbxl`")
@@ -264,18 +266,19 @@ def evaluate(
 
         corpus = with_splits(corpus, splits)
     from ecgscan_lite.experiments.evaluate import evaluate_run
-    from ecgscan_lite.experiments.robustness import AGEINGS, LAYOUTS, Pages
+    from ecgscan_lite.experiments.robustness import AGEINGS, LAYOUTS, ShiftGrid
 
-    pages = Pages(shift_layout or LAYOUTS, shift_ageing or AGEINGS) if shift else None
-    results = evaluate_run(
-        run, corpus, out, task=task.value, layout=layout, ageing=ageing, sheet=sheet, unconstrained=unconstrained,
-        shift=pages, source_of_training=source, seed=seed,
+    grid = ShiftGrid(shift_layout or LAYOUTS, shift_ageing or AGEINGS) if shift else None
+    evaluated = evaluate_run(
+        run, corpus, task=task.value, layout=layout, ageing=ageing, paper_size=sheet, unconstrained=unconstrained,
+        shift=grid, shift_folder=out / "shift", source_of_training=source, seed=seed,
     )  # fmt: skip
-    _print_results(results, out)
+    _report(evaluated, out)
 
 
 def main() -> None:
     """Entry point: errors of the user's making are one line and exit code 2, an interrupt is 130."""
+    keep_freed_memory()
     try:
         app(standalone_mode=False)
     except typer.Exit as ended:
@@ -350,17 +353,19 @@ def _print_claims(claims: Path, out: Path) -> None:
     print(f"report: {out / REPORT_FILE}")
 
 
-def _print_results(results: dict, out: Path) -> None:
+def _report(evaluated: Evaluation, out: Path) -> None:
+    """Write the report of an evaluation, and print its main numbers."""
     from rich.console import Console
     from rich.table import Table
 
-    from ecgscan_lite.reporting.report import REPORT_FILE, RESULT_COLUMNS, results_table
+    from ecgscan_lite.reporting.report import plain, write_report
+    from ecgscan_lite.reporting.tables import RESULT_COLUMNS, results_table
 
-    table = Table(*RESULT_COLUMNS)
-    for row in results_table(results):
+    page, table = write_report(evaluated, out), Table(*RESULT_COLUMNS)
+    for row in results_table(plain(evaluated.results)):
         table.add_row(*row)
     Console().print(table)
-    print(f"report: {out / REPORT_FILE}")
+    print(f"report: {page}")
 
 
 if __name__ == "__main__":

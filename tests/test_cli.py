@@ -23,6 +23,7 @@ from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.rendering import LAYOUTS, PAPERS, PRESETS
 from ecgscan_lite.rendering.files import FORMATS
+from ecgscan_lite.reporting.report import write_report
 from ecgscan_lite.settings import EncoderSettings, Settings
 
 TINY = EncoderSettings(image="test_resnet", image_options={}, embedding_dim=16, decoder_dim=32)
@@ -321,18 +322,19 @@ def test_quickstart_gives_the_same_table_twice(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(quickstart, "stages", stages)
     first = quickstart.quickstart(tmp_path / "first", seed=3, progress=False)
+    write_report(first, tmp_path / "first")
     with monkeypatch.context() as patch:
         patch.setattr(quickstart, "stages", lambda out, seed: stages(out, seed)[:2])
         with pytest.raises(ValueError):
             quickstart.quickstart(tmp_path / "second", seed=3, progress=False)
-    quickstart.quickstart(tmp_path / "second", seed=3, progress=False)
+    write_report(quickstart.quickstart(tmp_path / "second", seed=3, progress=False), tmp_path / "second")
     tables = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("first", "second")]
     for table in tables:
         table["run"].pop("date")
     assert tables[0] == tables[1]
-    assert {"image", "random", "signal", "reconstruction", "run"} <= set(first)
+    assert {"image", "random", "signal", "reconstruction", "run"} <= set(first.results)
     assert {"correlation", "limb_residual_mv", "correlation_unconstrained", "limb_residual_mv_unconstrained"} <= set(
-        first["reconstruction"]
+        first.results["reconstruction"]
     )
 
 

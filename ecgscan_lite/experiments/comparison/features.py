@@ -16,9 +16,14 @@ from ecgscan_lite import evaluation
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.ecg.leads import LIMB_PROJECTION
 from ecgscan_lite.experiments.comparison.plan import Arm
-from ecgscan_lite.experiments.evaluate import PROBE
-from ecgscan_lite.experiments.features import RenderOptions, draw, embed_pages, embed_signals, reconstruct_pages
-from ecgscan_lite.experiments.robustness import statement_labels
+from ecgscan_lite.experiments.features import (
+    RenderOptions,
+    embed_pages,
+    embed_signals,
+    reconstruct_pages,
+    render_batches,
+)
+from ecgscan_lite.experiments.protocol import PROBE, statement_labels
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.settings import Settings
 from ecgscan_lite.training.objectives.supervised import classify
@@ -140,7 +145,7 @@ def _see(model: ECGScan, corpus: Corpus, arm: Arm, drawing: RenderOptions) -> tu
 def _read_then_see(model: ECGScan, corpus: Corpus, drawing: RenderOptions) -> np.ndarray:
     """The signal encoder's features of the signals that the model reads off the pages. Shape: (N, F)."""
     features = []
-    for pages, _ in draw(model, corpus, corpus.rows(), drawing, "reading"):
+    for pages, _ in render_batches(model, corpus, corpus.rows(), drawing, "reading"):
         with torch.inference_mode():
             leads = model.decoder(model.image_encoder(pages)).leads.float()
             features.append(model.encode_signals(leads)[0].float().cpu())

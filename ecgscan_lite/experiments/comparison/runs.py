@@ -19,10 +19,15 @@ from ecgscan_lite.datasets import SPLITS, open_dataset
 from ecgscan_lite.evaluation.statistics import check_disjoint
 from ecgscan_lite.experiments.comparison.features import View, look
 from ecgscan_lite.experiments.comparison.plan import Arm, Comparison, DataSet
-from ecgscan_lite.experiments.evaluate import PROBE, read_seen_patients
 from ecgscan_lite.experiments.features import RenderOptions
-from ecgscan_lite.experiments.protocol import Plan, random_model
-from ecgscan_lite.experiments.robustness import identity, require_unseen
+from ecgscan_lite.experiments.protocol import (
+    PROBE,
+    Plan,
+    check_no_leak,
+    corpus_checksum,
+    random_model,
+    read_seen_patients,
+)
 from ecgscan_lite.models.ecgscan import ECGScan, load
 from ecgscan_lite.settings import PageSettings, Settings, reproducible_settings
 from ecgscan_lite.training.pretrain import pretrain
@@ -81,7 +86,7 @@ class Runs:
 
         Raises:
             RunError: the folder holds a run of other settings or records.
-            AssessmentError: a test patient was seen in pretraining.
+            ProtocolError: a test patient was seen in pretraining.
         """
         given = self.comparison.arms[arm]
         for seed in self.comparison.seeds:
@@ -111,7 +116,7 @@ class Runs:
             del settings["run"][name]
         every = self.comparison.settings_of(data, arm, seed).run.validate_every
         origins = [self.key(*run, seed) for run in self.comparison.origins(data, arm) if run]
-        return _digest([settings, every, identity(self.corpora[data]), origins])
+        return _digest([settings, every, corpus_checksum(self.corpora[data]), origins])
 
     def _train(self, data: str, arm: str, seed: int) -> bool:
         """Train an arm, and first the arms that it starts from; False where it can't be had."""
@@ -137,8 +142,7 @@ class Runs:
             self.skipped[arm] = " ".join(str(error).split())
             return False
         for corpus in self.corpora.values():
-            seen = read_seen_patients(run, corpus)
-            require_unseen(corpus, Plan(drawing=self._drawing(data), seen_patients=seen))
+            check_no_leak(corpus, read_seen_patients(run, corpus))
         return True
 
     def _can_be_made(self, data: str, arm: str, seed: int) -> bool:
@@ -158,15 +162,16 @@ class Runs:
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         if settings.encoders.image_pretrained:
             return model
-        return random_model(model, self.judged[data], Plan(drawing=self._drawing(data), seed=number))
+        return random_model(model, self.judged[data], Plan(rendering=self._drawing(data), seed=number))
 
     def _view(self, data: str, arm: str, seed: int, copy: int) -> View:
         given, judged = self.comparison.arms[arm], self.judged[data]
         others = self._transfers(data, given)
         run = given.of or arm
         key = _digest(
-            [self.key(data, run, seed), dataclasses.asdict(given), copy, identity(judged), PROBE, self.comparison.worn,
-             self.comparison.data[data].task, [identity(corpus) for corpus in others.values()]]
+            [self.key(data, run, seed), dataclasses.asdict(given), copy, corpus_checksum(judged), PROBE,
+             self.comparison.worn, self.comparison.data[data].task,
+             [corpus_checksum(corpus) for corpus in others.values()]]
         )  # fmt: skip
         file = self.out / VIEWS / data / f"{arm}-{seed}-{copy}.npz"
         view = View.from_file(file, key)

@@ -15,7 +15,7 @@ from ecgscan_lite.evaluation.statistics import auroc, holm, macro
 from ecgscan_lite.experiments.comparison.criteria import Looks, compare, mean_auroc, resampled_auroc
 from ecgscan_lite.experiments.comparison.features import READ_COLUMNS, View, statements_of_test, task_table
 from ecgscan_lite.experiments.comparison.plan import Comparison
-from ecgscan_lite.experiments.robustness import statement_labels
+from ecgscan_lite.experiments.protocol import statement_labels
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ecgscan_lite.experiments.comparison.features import View, look
 from ecgscan_lite.experiments.comparison.plan import Comparison
 from ecgscan_lite.experiments.comparison.report import claims_table, evaluate_claims
 from ecgscan_lite.experiments.comparison.runs import Runs, open_corpora
-from ecgscan_lite.experiments.protocol import AssessmentError
+from ecgscan_lite.experiments.protocol import ProtocolError
 from ecgscan_lite.settings import SettingsError
 from ecgscan_lite.training import pretrain as pretraining
 from ecgscan_lite.training.batches import make_batch
@@ -148,7 +148,7 @@ def test_a_test_patient_among_those_of_pretraining_is_refused(settings: Path, tm
     test = corpora["synthetic"].index.query("split == 'test'")
     records.loc[0, "patient_id"] = test["patient_id"].iloc[0]
     records.to_parquet(run / "records.parquet", index=False)
-    with pytest.raises(AssessmentError, match="of patients that pretraining saw"):
+    with pytest.raises(ProtocolError, match="of patients that pretraining saw"):
         next(runs.views("synthetic", "signal_text"))
     index = corpora["synthetic"].index
     assert not set(index.query("split == 'train'")["patient_id"]) & set(test["patient_id"])
