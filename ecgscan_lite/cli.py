@@ -265,10 +265,11 @@ def evaluate(
         from ecgscan_lite.corpus.splits import with_splits
 
         corpus = with_splits(corpus, splits)
+    from ecgscan_lite.evaluation.robustness import SHIFT_AGEINGS, SHIFT_LAYOUTS
     from ecgscan_lite.experiments.evaluate import evaluate_run
-    from ecgscan_lite.experiments.robustness import AGEINGS, LAYOUTS, ShiftGrid
+    from ecgscan_lite.experiments.robustness import ShiftGrid
 
-    grid = ShiftGrid(shift_layout or LAYOUTS, shift_ageing or AGEINGS) if shift else None
+    grid = ShiftGrid(shift_layout or SHIFT_LAYOUTS, shift_ageing or SHIFT_AGEINGS) if shift else None
     evaluated = evaluate_run(
         run, corpus, task=task.value, layout=layout, ageing=ageing, paper_size=sheet, unconstrained=unconstrained,
         shift=grid, shift_folder=out / "shift", source_of_training=source, seed=seed,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ecgscan_lite.corpus.corpus import Corpus
 from ecgscan_lite.datasets import SPLITS
-from ecgscan_lite.evaluation.statistics import check_disjoint
+from ecgscan_lite.evaluation import check_disjoint
 
 _COLUMNS = ("record_id", "split")
 

@@ -12,7 +12,7 @@ import pandas as pd
 from ecgscan_lite import evaluation
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.evaluation.classification import FEW_POSITIVES
-from ecgscan_lite.evaluation.robustness import AGEINGS, CLEAN, LAYOUTS, SEVERITIES
+from ecgscan_lite.evaluation.robustness import CLEAN, SEVERITIES, SHIFT_AGEINGS, SHIFT_LAYOUTS
 from ecgscan_lite.experiments.features import embed_pages, reconstruct_pages
 from ecgscan_lite.experiments.protocol import (
     Plan,
@@ -23,9 +23,10 @@ from ecgscan_lite.experiments.protocol import (
     patients_of,
     statement_labels,
 )
+from ecgscan_lite.experiments.shift_cells import ShiftCells
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.rendering.degradation.presets import find_ageing
-from ecgscan_lite.rendering.layout import LAYOUTS as KNOWN_LAYOUTS
+from ecgscan_lite.rendering.layout import LAYOUTS
 from ecgscan_lite.rendering.names import by_name
 
 
@@ -42,13 +43,13 @@ class ShiftGrid:
         ValueError: there is no such layout, ageing or severity.
     """
 
-    layouts: Sequence[str] = LAYOUTS
-    ageings: Sequence[str] = AGEINGS
+    layouts: Sequence[str] = SHIFT_LAYOUTS
+    ageings: Sequence[str] = SHIFT_AGEINGS
     severities: Sequence[int] = SEVERITIES
 
     def __post_init__(self) -> None:
         for layout in self.layouts:
-            by_name("layout", layout, KNOWN_LAYOUTS)
+            by_name("layout", layout, LAYOUTS)
         for ageing in self.ageings:
             if ageing != CLEAN:
                 find_ageing(ageing if ":" in ageing else f"{ageing}:{max(self.severities)}")
@@ -76,26 +77,26 @@ def evaluate_shift(model: ECGScan, corpus: Corpus, plan: Plan, grid: ShiftGrid, 
     prompts = model.embed_statements(list(statements.columns))
     splits = {split: corpus.rows(split) for split in ("train", "val", "test")}
 
-    def outputs(condition: evaluation.Condition) -> evaluation.Seen:
+    def run_model(condition: evaluation.Condition) -> evaluation.ModelOutputs:
         page = replace(plan.rendering.page, layouts=(condition.layout,), ageing=(condition.preset,))
         options = replace(plan.rendering, page=page)
         features = embed_pages({"model": model}, corpus, options)["model"]
         target, visible, leads = reconstruct_pages({"model": model}, corpus, splits["test"], options)
         read = evaluation.reconstruction(leads["model"], target, visible).as_dict()
         measures = {"correlation": read["visible"]["correlation"], "limb_residual_mv": read["limb_residual_mv"]}
-        return evaluation.Seen(features.features, features.embeddings @ prompts.T, measures)
+        return evaluation.ModelOutputs(features.features, features.embeddings @ prompts.T, measures)
 
+    patients, conditions = patients_of(corpus, corpus.rows()), grid.conditions()
+    key = {
+        "model": model_checksum(model), "data": corpus_checksum(corpus), "task": plan.task,
+        "render_seed": plan.rendering.seed, "paper_size": plan.rendering.page.paper_sizes[0],
+        "probe": {name: list(value) for name, value in plan.probe.items()},
+        "bootstrap": plan.bootstrap, "seed": plan.seed, "clean": conditions[0]._asdict(),
+    }  # fmt: skip
     return evaluation.shift_grid(
-        outputs,
-        evaluation.Questions(
-            pd.DataFrame(labels, columns=list(names)), statements, patients_of(corpus, corpus.rows()), splits
-        ),
-        grid.conditions(),
-        folder,
-        key={"model": model_checksum(model), "data": corpus_checksum(corpus), "task": plan.task,
-             "render_seed": plan.rendering.seed, "paper_size": plan.rendering.page.paper_sizes[0],
-             "probe": {name: list(value) for name, value in plan.probe.items()}},
-        probe=plan.probe, bootstrap=plan.bootstrap, seed=plan.seed, min_positives=FEW_POSITIVES,
+        run_model, evaluation.EvaluationData(pd.DataFrame(labels, columns=list(names)), statements, patients, splits),
+        conditions, finished=ShiftCells(folder, conditions, key), probe=plan.probe, bootstrap=plan.bootstrap,
+        seed=plan.seed, min_positives=FEW_POSITIVES,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.evaluation.statistics import auroc, bootstrap_auroc, bootstrap_means, holm, macro, paired_test
+from ecgscan_lite.evaluation import auroc, bootstrap_auroc, bootstrap_means, holm, macro, paired_test
 
 CLAIMS = {
     "C1": "the image model is better than every image baseline",

@@ -16,7 +16,7 @@ import torch
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.corpus.splits import with_splits
 from ecgscan_lite.datasets import SPLITS, open_dataset
-from ecgscan_lite.evaluation.statistics import check_disjoint
+from ecgscan_lite.evaluation import check_disjoint
 from ecgscan_lite.experiments.comparison.features import View, look
 from ecgscan_lite.experiments.comparison.plan import Arm, Comparison, DataSet
 from ecgscan_lite.experiments.features import RenderOptions

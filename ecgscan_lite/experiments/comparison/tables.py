@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.evaluation import auroc, holm, macro
 from ecgscan_lite.evaluation.classification import FEW_POSITIVES
-from ecgscan_lite.evaluation.statistics import auroc, holm, macro
 from ecgscan_lite.experiments.comparison.criteria import Looks, compare, mean_auroc, resampled_auroc
 from ecgscan_lite.experiments.comparison.features import READ_COLUMNS, View, statements_of_test, task_table
 from ecgscan_lite.experiments.comparison.plan import Comparison

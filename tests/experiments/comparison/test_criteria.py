@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ecgscan_lite.evaluation.statistics import paired_test
+from ecgscan_lite.evaluation import paired_test
 from ecgscan_lite.experiments.comparison import criteria as claims
 from ecgscan_lite.experiments.comparison.criteria import (
     FAILS,
