@@ -29,6 +29,8 @@ CLAIMS = {
 SUPPORTED, REJECTED, INCONCLUSIVE = "supported", "rejected", "inconclusive"
 LEAD_MEASURES = ("correlation", "hidden_correlation", "hidden_mae_mv", "limb_residual_mv")
 
+Seeds = Sequence[np.ndarray]  # an array for each seed
+
 LEVEL = 0.01  # significance level of the tests of C1
 MAX_AUROC_GAP = 0.02  # macro AUROC that the image may be below the signal (C2)
 MIN_RESIDUAL_RATIO = 10.0  # limb residual without the constraint, as a multiple of that with it (C3)
@@ -57,12 +59,12 @@ class Evidence:
     data: str
     labels: np.ndarray
     patients: Sequence[str]
-    model: Sequence[np.ndarray]
-    baselines: Mapping[str, Sequence[np.ndarray]]
-    upper_bounds: Mapping[str, Sequence[np.ndarray]]
-    degraded: Sequence[np.ndarray] = ()
-    leads: Mapping[str, Sequence[np.ndarray]] | None = None
-    transfer: tuple[str, np.ndarray, Sequence[np.ndarray]] | None = None
+    model: Seeds
+    baselines: Mapping[str, Seeds]
+    upper_bounds: Mapping[str, Seeds]
+    degraded: Seeds = ()
+    leads: Mapping[str, Seeds] | None = None
+    transfer: tuple[str, np.ndarray, Seeds] | None = None
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,7 @@ def verdict_by_test(difference: float, p_value: float) -> str:
 
 
 def paired_test_over_seeds(
-    labels: np.ndarray,
-    patients: Sequence[str],
-    ours: Sequence[np.ndarray],
-    others: Sequence[np.ndarray],
-    permutations: int = 10_000,
+    labels: np.ndarray, patients: Sequence[str], ours: Seeds, others: Seeds, permutations: int = 10_000
 ) -> dict[str, float]:
     """Paired test of two methods, each of several seeds: both are swapped for a patient in all seeds at once.
 
@@ -167,14 +165,12 @@ def paired_test_over_seeds(
     return paired_test(np.tile(labels, (1, pairs)), *sides, patients, n=permutations)
 
 
-def mean_auroc(labels: np.ndarray, scores: Sequence[np.ndarray]) -> float:
+def mean_auroc(labels: np.ndarray, scores: Seeds) -> float:
     """Macro AUROC, mean over the seeds."""
     return float(np.mean([macro(auroc(labels, values)) for values in scores]))
 
 
-def resampled_auroc(
-    labels: np.ndarray, patients: Sequence[str], scores: Sequence[np.ndarray], resamples: int
-) -> np.ndarray:
+def resampled_auroc(labels: np.ndarray, patients: Sequence[str], scores: Seeds, resamples: int) -> np.ndarray:
     """Macro AUROC, mean over the seeds, in resamples of the patients. Shape: (resamples,)."""
     return np.mean([macro(bootstrap_auroc(labels, x, patients, resamples)) for x in scores], axis=0)
 
@@ -183,10 +179,8 @@ def _test_baselines(one: Evidence, permutations: int) -> Iterator[Comparison]:
     """C1, before the p-values are corrected."""
     for name, scores in one.baselines.items():
         test = paired_test_over_seeds(one.labels, one.patients, one.model, scores, permutations)
-        yield Comparison(
-            "C1", one.data, f"above {name}", test["difference"], *test["interval"], f"above 0, p < {LEVEL}",
-            test["p_value"],
-        )  # fmt: skip
+        value, criterion = (test["difference"], *test["interval"]), f"above 0, p < {LEVEL}"
+        yield Comparison("C1", one.data, f"above {name}", *value, criterion, test["p_value"])
 
 
 def _decide_tests(tests: Sequence[Comparison], permutations: int) -> list[Comparison]:
@@ -212,22 +206,17 @@ def _estimates(one: Evidence, resamples: int) -> Iterator[_Estimate]:
     if one.transfer:
         source, statements, scores = one.transfer
         measure = f"zero-shot macro AUROC from {source}, {statements.shape[1]} statements"
-        resampled = resampled_auroc(statements, one.patients, scores, resamples)
-        value = mean_auroc(statements, scores)
-        yield _Estimate("C4", measure, value, resampled, MIN_TRANSFER_AUROC, at_least=True)
+        value = mean_auroc(statements, scores), resampled_auroc(statements, one.patients, scores, resamples)
+        yield _Estimate("C4", measure, *value, MIN_TRANSFER_AUROC, at_least=True)
 
 
-def _auroc_difference(
-    one: Evidence, better: Sequence[np.ndarray], worse: Sequence[np.ndarray], resamples: int
-) -> tuple[float, np.ndarray]:
+def _auroc_difference(one: Evidence, better: Seeds, worse: Seeds, resamples: int) -> tuple[float, np.ndarray]:
     """How far one method is above another in macro AUROC, and that in resamples of the patients."""
     above, below = (resampled_auroc(one.labels, one.patients, x, resamples) for x in (better, worse))
     return mean_auroc(one.labels, better) - mean_auroc(one.labels, worse), above - below
 
 
-def _lead_effects(
-    leads: Mapping[str, Sequence[np.ndarray]], patients: Sequence[str], resamples: int
-) -> Iterator[_Estimate]:
+def _lead_effects(leads: Mapping[str, Seeds], patients: Sequence[str], resamples: int) -> Iterator[_Estimate]:
     """C3; the first of the values of a measure is that of all records, the others are those of resamples."""
     values: dict[str, dict[str, np.ndarray]] = {}
     for method, seeds in leads.items():

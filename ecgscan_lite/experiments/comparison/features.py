@@ -79,13 +79,16 @@ def encode_and_probe(
     reads_leads = data.modalities == "image,signal,text" and settings.loss.reconstruction > 0
     if method.probe_input == "pages" and not method.untrained and reads_leads:
         outputs |= _measure_leads(model, corpus, options)
-    if method.role == "model":
-        aged = replace(options, page=replace(options.page, ageing=(degraded,)))
-        pages = embed_pages({"model": model}, corpus.subset(test), aged)["model"]
-        outputs["degraded_scores"] = probe.scores(pages.features)
-        if "zero_shot" in outputs:
-            outputs["degraded_zero_shot"] = pages.embeddings @ _prompts(model, corpus).T
-            outputs |= {f"transfer_{name}": _transfer(model, other, options) for name, other in transfers.items()}
+    if method.role != "model":
+        return outputs
+    aged = replace(options, page=replace(options.page, ageing=(degraded,)))
+    pages = embed_pages({"model": model}, corpus.subset(test), aged)["model"]
+    outputs["degraded_scores"] = probe.scores(pages.features)
+    if "zero_shot" in outputs:
+        outputs["degraded_zero_shot"] = pages.embeddings @ _prompts(model, corpus).T
+        for name, other in transfers.items():
+            pages = embed_pages({"model": model}, other.subset(other.rows("test")), options)["model"]
+            outputs[f"transfer_{name}"] = pages.embeddings @ _prompts(model, other).T
     return outputs
 
 
@@ -123,11 +126,6 @@ def _measure_leads(model: ECGScan, corpus: Corpus, options: RenderOptions) -> di
     read = {"leads": leads["model"], "projected_leads": np.einsum("kl,nlt->nkt", LIMB_PROJECTION, leads["model"])}
     tables = {name: evaluation.reconstruction_by_record(x, target, visible) for name, x in read.items()}
     return {name: table[list(LEAD_MEASURES)].to_numpy() for name, table in tables.items()}
-
-
-def _transfer(model: ECGScan, other: Corpus, options: RenderOptions) -> np.ndarray:
-    pages = embed_pages({"model": model}, other.subset(other.rows("test")), options)["model"]
-    return pages.embeddings @ _prompts(model, other).T
 
 
 def _prompts(model: ECGScan, corpus: Corpus) -> np.ndarray:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from ecgscan_lite.settings import (
     Ageing,
@@ -35,13 +34,7 @@ OLD_METHOD_NAMES = {
 }  # fmt: skip
 
 
-def _file_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ValueError("needs a name of letters, digits, - and _")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_file_name)]
+Name = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")]  # runs are kept in folders of these names
 Repetitions = Annotated[int, Field(strict=True, ge=100)]
 SettingsTables = dict[str, dict[str, Any]]
 

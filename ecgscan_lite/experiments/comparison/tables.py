@@ -30,8 +30,7 @@ class DataSetOutputs:
         counted: the classes with enough positives and negatives in the test, and any to learn from. Shape: (C,), bool.
         statements: statements of the test records. Shape: (N, S), bool.
         outputs: outputs of each method that is not skipped, as in `features`, once for each seed and encoder.
-        transfer: the data set that a model comes from, the statements that count here and that it has too, and the
-            zero-shot scores of that model for all statements here.
+        transfer: see `criteria.Evidence`; the statements are those that count here and that the other data set has too.
     """
 
     name: str
@@ -40,7 +39,7 @@ class DataSetOutputs:
     counted: np.ndarray
     statements: pd.DataFrame
     outputs: Mapping[str, Sequence[Mapping[str, np.ndarray]]]
-    transfer: tuple[str, list[str], list[np.ndarray]] | None = None
+    transfer: tuple[str, np.ndarray, list[np.ndarray]] | None = None
 
     @property
     def truth(self) -> np.ndarray:
@@ -67,7 +66,7 @@ def collect_outputs(runs: Runs, data: str) -> DataSetOutputs:
     """
     plan, corpus, given, transfer = runs.plan, runs.evaluated[data], runs.plan.data[data], None
     methods = plan.names("model", "unconstrained", "baseline", "ablation", "upper_bound")
-    outputs = {method: list(runs.outputs(data, method)) for method in methods}
+    outputs = {method: list(runs.outputs(data, method)) for method in methods}  # none of a method that is skipped
     train, test = corpus.rows("train"), corpus.rows("test")
     labels, statements = task_labels(corpus, given.task), statements_of_test(corpus)
     learned, labels = labels.iloc[train].to_numpy(), labels.iloc[test]
@@ -78,10 +77,10 @@ def collect_outputs(runs: Runs, data: str) -> DataSetOutputs:
         )
     if source := given.transfer_from:
         key = f"transfer_{data}"
-        scores = [one[key] for one in runs.outputs(source, plan.model) if key in one]
         known = statement_labels(runs.corpora[source].subset(runs.corpora[source].rows("train"))).columns
-        shared = [code for code in statements.columns[_enough(statements)] if code in known]
-        transfer = (source, shared, scores) if scores and shared else None
+        shared = _enough(statements) & statements.columns.isin(known)
+        scores = [one[key][:, shared] for one in runs.outputs(source, plan.model) if key in one]
+        transfer = (source, statements.to_numpy()[:, shared], scores) if scores and shared.any() else None
     outputs = {method: found for method, found in outputs.items() if found}
     patients = corpus.index["patient_id"].iloc[test].tolist()
     return DataSetOutputs(data, patients, labels, counted, statements, outputs, transfer)
@@ -93,19 +92,15 @@ def collect_evidence(plan: ComparisonPlan, found: DataSetOutputs) -> criteria.Ev
         role: {name: found.scores(name) for name in plan.names(role) if name in found.outputs}
         for role in ("model", "baseline", "upper_bound")
     }
-    leads = transfer = None
+    leads = None
     for name in plan.names("unconstrained"):
         model, other = found.outputs[plan.model], found.outputs[name]
         if "leads" in model[0] and "leads" in other[0]:
             leads = {"model": [one["leads"] for one in model], "unconstrained": [one["leads"] for one in other]}
             leads["projected"] = [one["projected_leads"] for one in other]
-    if found.transfer:
-        source, shared, of_all = found.transfer
-        columns = found.statements.columns.get_indexer(shared)
-        transfer = source, found.statements[shared].to_numpy(), [x[:, columns] for x in of_all]
     return criteria.Evidence(
         found.name, found.truth, found.patients, scores["model"][plan.model], scores["baseline"], scores["upper_bound"],
-        found.scores(plan.model, "degraded_scores"), leads, transfer,
+        found.scores(plan.model, "degraded_scores"), leads, found.transfer,
     )  # fmt: skip
 
 
@@ -147,10 +142,8 @@ def classes_table(found: DataSetOutputs) -> pd.DataFrame:
     notes = np.where(enough, "", f"fewer than {FEW_POSITIVES} positives or negatives, not in the mean")
     notes = np.where(enough & ~found.counted, "nothing to learn from, not in the mean", notes)
     table = {"data": found.name, "class": found.labels.columns, "positives": truth.sum(axis=0), "n": len(truth)}
-    areas = {
-        name: np.mean([auroc(truth, one["scores"]) for one in seeds], axis=0) for name, seeds in found.outputs.items()
-    }
-    return pd.DataFrame(table | {"note": notes} | areas)
+    areas = {name: [auroc(truth, one["scores"]) for one in outputs] for name, outputs in found.outputs.items()}
+    return pd.DataFrame(table | {"note": notes} | {name: np.mean(seeds, axis=0) for name, seeds in areas.items()})
 
 
 def degraded_pages(plan: ComparisonPlan, found: DataSetOutputs) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def test_text_made_from_labels_is_refused_wherever_it_is_asked_for() -> None:
         ({"a": {"role": "baseline", "settings": {"run": {"seed": 3}}}}, "decided by the comparison"),
         ({"a": {"role": "baseline", "settings": {"optimizer": {"epoch": 3}}}}, "epoch"),
         ({"a": {"role": "baseline", "settings": {"page": {"width": 320}}}}, "one height and width"),
-        ({"../a": {"role": "baseline"}}, "needs a name"),
+        ({"../a": {"role": "baseline"}}, "should match pattern"),
         ({"a": {"role": "baseline", "settings": {"optimizer": 3}}}, "has to be a table"),
         ({"a": {"role": "baseline", "width": 3}}, "no setting 'methods.a.width'"),
     ],
