@@ -2,7 +2,7 @@
 
 scores, degraded_scores: log-odds of the task's classes on clean and on degraded pages, from a probe that was fitted on
     clean ones, or from a supervised classifier. Shape: (N, C).
-zero_shot, degraded_zero_shot: similarity to the prompts of `statements_of_test`, on the same pages. Shape: (N, S).
+zero_shot, degraded_zero_shot: similarity to the prompts of `mixed_statements`, on the same pages. Shape: (N, S).
 leads, projected_leads: `LEAD_MEASURES` of the leads that are read off the pages, as they are and projected onto the
     limb identities. Shape: (N, 4).
 transfer_NAME: similarity to the prompts of the statements of the data set NAME, on its own test records.
@@ -64,7 +64,7 @@ def encode_and_probe(
         transfers: other data sets that it is applied to without labels.
         run: folder of the run, which holds the classifier of a supervised one.
     """
-    task, data = task_labels(corpus, settings.data.task), settings.data
+    task, data = possible_classes(corpus, settings.data.task), settings.data
     train, val, test = (corpus.rows(split) for split in ("train", "val", "test"))
     features, embeddings = _encode(model, corpus, method, options)
     if method.probe_input == "classifier":
@@ -92,13 +92,13 @@ def encode_and_probe(
     return outputs
 
 
-def task_labels(corpus: Corpus, task: str) -> pd.DataFrame:
+def possible_classes(corpus: Corpus, task: str) -> pd.DataFrame:
     """Classes of a task that the data set can have. Shape: (N, C), bool."""
     names, labels = corpus.task_labels(task)
     return pd.DataFrame(labels, columns=list(names))
 
 
-def statements_of_test(corpus: Corpus) -> pd.DataFrame:
+def mixed_statements(corpus: Corpus) -> pd.DataFrame:
     """Statements that some test records have and others have not. Shape: (N, S), bool."""
     return statement_labels(corpus.subset(corpus.rows("test")))
 
@@ -129,5 +129,5 @@ def _measure_leads(model: ECGScan, corpus: Corpus, options: RenderOptions) -> di
 
 
 def _prompts(model: ECGScan, corpus: Corpus) -> np.ndarray:
-    """Embeddings of the prompts of `statements_of_test`. Shape: (S, D)."""
-    return model.embed_statements(list(statements_of_test(corpus).columns))
+    """Embeddings of the prompts of `mixed_statements`. Shape: (S, D)."""
+    return model.embed_statements(list(mixed_statements(corpus).columns))

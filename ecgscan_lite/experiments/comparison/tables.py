@@ -13,7 +13,7 @@ from ecgscan_lite.evaluation import auroc, holm, macro
 from ecgscan_lite.evaluation.classification import FEW_POSITIVES
 from ecgscan_lite.experiments.comparison import criteria
 from ecgscan_lite.experiments.comparison.criteria import LEAD_MEASURES, mean_auroc
-from ecgscan_lite.experiments.comparison.features import statements_of_test, task_labels
+from ecgscan_lite.experiments.comparison.features import mixed_statements, possible_classes
 from ecgscan_lite.experiments.comparison.plan import ComparisonPlan
 from ecgscan_lite.experiments.comparison.runs import Runs
 from ecgscan_lite.experiments.robustness import statement_labels
@@ -68,7 +68,7 @@ def collect_outputs(runs: Runs, data: str) -> DataSetOutputs:
     methods = plan.names("model", "unconstrained", "baseline", "ablation", "upper_bound")
     outputs = {method: list(runs.outputs(data, method)) for method in methods}  # none of a method that is skipped
     train, test = corpus.rows("train"), corpus.rows("test")
-    labels, statements = task_labels(corpus, given.task), statements_of_test(corpus)
+    labels, statements = possible_classes(corpus, given.task), mixed_statements(corpus)
     learned, labels = labels.iloc[train].to_numpy(), labels.iloc[test]
     counted = _enough(labels) & learned.any(axis=0) & ~learned.all(axis=0)
     if not counted.any():
