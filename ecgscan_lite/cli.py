@@ -208,21 +208,13 @@ def embed(
     _end_if_refused(refused, "images")
 
 
-@app.command(
-    epilog="Examples: `ecgscan evaluate runs/pretraining --data corpora/ptbxl --task super --out evaluation`; "
-    "`ecgscan evaluate --claims settings/claims.toml --out claims`"
-)
+@app.command(epilog="Example: `ecgscan evaluate runs/pretraining --data corpora/ptbxl --task super --out evaluation`")
 def evaluate(
     context: typer.Context,
     run: Annotated[str | None, typer.Argument(help="A run's folder, or a hub id.")] = None,
     data: Annotated[Path | None, typer.Option(help="A corpus made by `ecgscan prepare`.")] = None,
     out: Out = Path("evaluation"),
-    claims: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A comparison such as settings/claims.toml; train its arms, judge the claims."
-        ),
-    ] = None,
+    claims: Annotated[Path | None, typer.Option(hidden=True)] = None,  # of the first edition, for one version more
     task: Annotated[Task, typer.Option(help="Classes of the linear probe.")] = Task.all,
     layout: Annotated[str, typer.Option(help="Of the pages.")] = "3x4+1",
     ageing: Annotated[str, typer.Option(help="Of the pages: none, or as of `render`.")] = "none",
@@ -246,17 +238,15 @@ def evaluate(
     """Zero-shot, linear probe, retrieval and reconstruction on a corpus, beside a random encoder and the signal's.
 
     With --shift, interrupted, the same command continues with the pages that are left.
-
-    With --claims, and `--out` alone beside it, encoders are trained and compared as the file says, and each of the four
-    claims gets a verdict. Interrupted, the same command continues.
     """
     if claims:
         if given := [name for name in _given(context) if name not in ("claims", "out")]:
             raise typer.BadParameter(f"--claims says all there is to say: leave out {', '.join(given)}")
-        _print_claims(claims, out)
+        _complain("evaluate --claims FILE is now called `ecgscan compare FILE`, and goes away in the next version")
+        compare(claims, out)
         return
     if run is None or data is None:
-        raise typer.BadParameter("give RUN and --data, or --claims FILE")
+        raise typer.BadParameter("give RUN and --data")
     from ecgscan_lite.corpus import Corpus
 
     corpus = Corpus(data)
@@ -275,6 +265,34 @@ def evaluate(
         shift=grid, shift_folder=out / "shift", source_of_training=source, seed=seed,
     )  # fmt: skip
     _report(evaluated, out)
+
+
+@app.command(epilog="Example: `ecgscan compare settings/comparison.toml --out comparison`")
+def compare(
+    settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="Methods and data sets to compare.")],
+    out: Out = Path("comparison"),
+) -> None:
+    """Train the methods of a comparison on the same pages, evaluate them, and decide each of the paper's four claims.
+
+    Interrupted, the same command continues.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ecgscan_lite.experiments.comparison import compare as run
+    from ecgscan_lite.reporting.comparison import write_comparison
+    from ecgscan_lite.reporting.tables import COMPARISON_COLUMNS, comparison_table
+
+    result = run(settings, out)
+    page, table = write_comparison(result, out), Table(*COMPARISON_COLUMNS)
+    for row in comparison_table(result.results):
+        table.add_row(*row)
+    Console().print(table)
+    for claim, found in result.results["claims"].items():
+        print(f"{claim} {found['verdict']}: {found['claim']}")
+    for method, why in result.results["skipped"].items():
+        print(f"skipped, {method}: {why}")
+    print(f"report: {page}")
 
 
 def main() -> None:
@@ -334,24 +352,6 @@ def _print_budget(settings: Settings, records: int | None, measured: Path | None
 def _given(context: typer.Context) -> list[str]:
     """Names of what was given on the command line."""
     return [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]
-
-
-def _print_claims(claims: Path, out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from ecgscan_lite.experiments.comparison.report import CLAIM_COLUMNS, claims_table, evaluate_claims
-    from ecgscan_lite.reporting.report import REPORT_FILE
-
-    results, table = evaluate_claims(claims, out), Table(*CLAIM_COLUMNS)
-    for row in claims_table(results):
-        table.add_row(*row)
-    Console().print(table)
-    for claim, section in results["claims"].items():
-        print(f"{claim} {section['verdict']}: {section['claim']}")
-    for arm, reason in results["left_out"].items():
-        print(f"left out, {arm}: {reason}")
-    print(f"report: {out / REPORT_FILE}")
 
 
 def _report(evaluated: Evaluation, out: Path) -> None:
