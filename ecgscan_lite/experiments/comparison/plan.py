@@ -10,17 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ecgscan_lite.settings import (
-    Ageing,
-    CountOrZero,
-    Flag,
-    Settings,
-    SettingsError,
-    Task,
-    current_names,
-    read_toml,
-    validate,
-)
+from ecgscan_lite.settings import Ageing, CountOrZero, Settings, SettingsError, Task, current_names, read_toml, validate
 
 #: Settings that the comparison itself decides.
 DECIDED = {
@@ -32,7 +22,6 @@ OLD_METHOD_NAMES = {
     "about": "label", "sees": "probe_input", "of": "weights_from", "starts_from": "initial_weights_from",
     "carries_over": "warm_start", "ceiling": "upper_bound",
 }  # fmt: skip
-
 
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")]  # runs are kept in folders of these names
 Repetitions = Annotated[int, Field(strict=True, ge=100)]
@@ -94,9 +83,9 @@ class Method:
     weights_from: str = ""
     initial_weights_from: str = ""
     untrained: CountOrZero = 0
-    warm_start: Flag = True
-    optional: Flag = False
-    uses_labels: Flag = False
+    warm_start: bool = True
+    optional: bool = False
+    uses_labels: bool = False
     settings: SettingsTables = field(default_factory=dict)
 
     @property
