@@ -322,6 +322,7 @@ def test_quickstart_gives_the_same_table_twice(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(quickstart, "stages", stages)
     first = quickstart.quickstart(tmp_path / "first", seed=3, progress=False)
+    assert not (tmp_path / "first" / "results.json").exists(), "an experiment writes no report"
     write_report(first, tmp_path / "first")
     with monkeypatch.context() as patch:
         patch.setattr(quickstart, "stages", lambda out, seed: stages(out, seed)[:2])

@@ -23,6 +23,7 @@ RECORDS = {"train": 5400, "val": 300, "test": 600}
 # Of the training records, how many the runs with pages learn from; signal pretraining, which costs less, takes all.
 ALIGNMENT_RECORDS, FORK_RECORDS = 4500, 2700
 PROBE_TRAIN_SIZE = 2700  # training records of the linear probe
+# Folders of the runs; the first keeps its name, so that an interrupted quickstart of an earlier version continues.
 RUNS = ("teachers", "alignment", "with_soft_lead", "without_soft_lead")
 SUMMARY = (
     "In a few minutes an encoder learned to read electrocardiograms from pictures of the printed page, guided by the "
@@ -84,8 +85,8 @@ def quickstart(
 def stages(out: Path, seed: int) -> list[Settings]:
     """The four runs: signal pretraining on reports; the image encoder aligned with both; then the two that differ.
 
-    The last two runs start from the same weights, and see the same pages in the same order; they differ in nothing but
-    the soft-lead constraint.
+    The last two runs start from the same weights, and learn from the same pages in the same order; they differ in
+    nothing but the soft-lead constraint.
     """
     common = Settings().replace(run__seed=seed, loss__soft_lead=0.0, optimizer__learning_rate=3e-3)
     signal, aligned, with_soft_lead, without_soft_lead = (str(out / run) for run in RUNS)

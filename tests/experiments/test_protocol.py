@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.experiments.features import render_batches
-from ecgscan_lite.experiments.protocol import Plan, random_model
+from ecgscan_lite.experiments.protocol import Plan, ProtocolError, check_no_leak, corpus_checksum, random_model
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.settings import EncoderSettings
 
@@ -28,3 +29,22 @@ def test_a_random_encoder_has_the_statistics_of_training_pages_and_of_nothing_el
     assert len(seen) == 2
     torch.testing.assert_close(norm.running_mean, torch.stack(seen).mean(dim=0), atol=1e-4, rtol=1e-3)
     assert not model.training
+
+
+def test_a_seen_patient_leaks_from_the_test_split_alone() -> None:
+    records = list(open_dataset("synthetic", split="train", n=6))
+    corpus = Corpus.from_records(records, splits=["train", "train", "val", "val", "test", "test"])
+    patients = corpus.index["patient_id"]
+    check_no_leak(corpus, set(patients[:4]) - set(patients[4:]))
+    with pytest.raises(ProtocolError, match="1 test records are of patients that pretraining saw"):
+        check_no_leak(corpus, {patients[4]})
+    with pytest.raises(ProtocolError, match="no records in its split 'test'"):
+        check_no_leak(corpus.subset(corpus.rows("train")), set())
+
+
+def test_checksum_of_a_corpus_tells_splits_apart() -> None:
+    records = list(open_dataset("synthetic", split="train", n=3))
+    one, same, other = (
+        corpus_checksum(Corpus.from_records(records, splits=["train", "val", last])) for last in ("test", "test", "val")
+    )
+    assert one == same != other
