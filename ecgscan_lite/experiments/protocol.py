@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.evaluation.classification import FEW_POSITIVES
+from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, enough_positives
 from ecgscan_lite.experiments.features import RenderOptions, render_batches
 from ecgscan_lite.models.ecgscan import ECGScan
 
@@ -103,8 +103,7 @@ def statements_of_test(corpus: Corpus) -> pd.DataFrame:
         ProtocolError: none has enough of both to count in the means.
     """
     labels = statement_labels(corpus.subset(split_rows(corpus, "test")))
-    positives = labels.sum()
-    if not (np.minimum(positives, len(labels) - positives) >= FEW_POSITIVES).any():
+    if not enough_positives(labels).any():
         raise ProtocolError(f"no statement has {FEW_POSITIVES} positives among the test records")
     return labels
 
