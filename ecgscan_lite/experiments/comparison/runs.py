@@ -160,8 +160,8 @@ class Runs:
             transfers = {name: self.evaluated[name] for name, other in plan.data.items() if other.transfer_from == data}
         run = given.weights_from or method
         key = _digest(
-            [self._key(data, run, seed), dataclasses.asdict(given), copy, corpus_checksum(records), PROBE, plan.degraded,
-             plan.data[data].task, [corpus_checksum(corpus) for corpus in transfers.values()]]
+            [self._key(data, run, seed), dataclasses.asdict(given), copy, corpus_checksum(records), PROBE,
+             plan.degraded, plan.data[data].task, [corpus_checksum(corpus) for corpus in transfers.values()]]
         )  # fmt: skip
         file = self.out / FEATURES / data / f"{method}-{seed}-{copy}.npz"
         outputs = load_outputs(file, key)
