@@ -80,8 +80,9 @@ def _explain(error: ValidationError, cls: type, where: str) -> str:
     names = [name for name in fault["loc"] if isinstance(name, str)]
     name = ".".join([where] * bool(where) + names)
     if fault["type"] == "unexpected_keyword_argument":
-        for inner in names[:-1]:
-            cls = get_type_hints(cls)[inner]
+        for inner in names[:-1]:  # a name of a dict is no field, and what it holds is of the same class
+            hint = get_type_hints(cls).get(inner)
+            cls = next((part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)), cls)
         known = ", ".join(field.name for field in dataclasses.fields(cls))
         return f"no setting {name!r}: there are {known}"
     if fault["type"] == "missing":
