@@ -14,7 +14,8 @@ from ecgscan_lite.datasets import SPLITS, open_dataset
 from ecgscan_lite.experiments.evaluate import describe_run, read_seen_patients
 from ecgscan_lite.experiments.features import RenderOptions
 from ecgscan_lite.experiments.protocol import Plan, assess
-from ecgscan_lite.models.ecgscan import EMBEDDED_WEIGHTS, load
+from ecgscan_lite.models.ecgscan import load
+from ecgscan_lite.models.weights import EMBEDDED_WEIGHTS
 from ecgscan_lite.reporting.report import REPORT_FILE, RESULTS_FILE, write_report
 from ecgscan_lite.settings import Settings
 from ecgscan_lite.training.pretrain import pretrain

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.memory import keep_freed_memory
-from ecgscan_lite.models.ecgscan import WEIGHTS_FILE, ECGScan, load
-from ecgscan_lite.rendering import LAYOUTS
+from ecgscan_lite.models.ecgscan import ECGScan, load
+from ecgscan_lite.models.weights import WEIGHTS_FILE
 from ecgscan_lite.settings import Settings, SettingsError, reproducible_settings
 from ecgscan_lite.training.batches import (
     Texts,
@@ -198,18 +198,18 @@ def _list_records(run: Path, settings: Settings, corpus: Corpus, rows: np.ndarra
 def _initial_model(settings: Settings, text_dim: int) -> ECGScan:
     torch.manual_seed(settings.run.seed)
     page_size = (settings.page.height, settings.page.width)
-    model = ECGScan(settings.encoders, page_size, text_dim)
     if settings.run.initial_weights:
         source = load(settings.run.initial_weights, device="cpu")
+        model = ECGScan(settings.encoders, page_size, text_dim, source.layouts)
         try:
             model.load_state_dict(source.state_dict())
         except RuntimeError:
             raise SettingsError(f"run.initial_weights: {settings.run.initial_weights} holds other encoders") from None
     else:
-        layouts = settings.page.layouts
+        model, layouts = ECGScan(settings.encoders, page_size, text_dim), settings.page.layouts
         model.decoder.set_layout_positions(
-            torch.stack([lead_positions(layout, page_size) for layout in LAYOUTS]),
-            torch.tensor([layouts.count(layout) / len(layouts) for layout in LAYOUTS]),
+            torch.stack([lead_positions(layout, page_size) for layout in model.layouts]),
+            torch.tensor([layouts.count(layout) / len(layouts) for layout in model.layouts]),
         )
     if settings.encoders.signal_weights:
         source = load(settings.encoders.signal_weights, device="cpu")
@@ -218,7 +218,7 @@ def _initial_model(settings: Settings, text_dim: int) -> ECGScan:
         except RuntimeError:
             raise SettingsError(
                 f"encoders.signal_weights: the signal encoder of {settings.encoders.signal_weights} is no "
-                f"{settings.encoders.signal!r}; set encoders.signal = {source.encoders.signal!r}"
+                f"{settings.encoders.signal!r}; set encoders.signal = {source.encoder_settings.signal!r}"
             ) from None
     return model
 

@@ -154,7 +154,7 @@ class Objective(nn.Module):
         """Some records, of which the first `read` have their leads read; `of_all` says how much all processes read."""
         signal = None
         if self.with_signal:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not model.encoders.signal_frozen):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not model.encoder_settings.signal_frozen):
                 features = model.signal_encoder(batch.signals.nan_to_num())
             signal = model.signal_head(features)
         if batch.pages is None:
@@ -166,13 +166,13 @@ class Objective(nn.Module):
             return Encodings(image, signal, ())
         if not read:
             return Encodings(image, signal, tuple(signal.new_zeros(len(READ_TERMS)).unbind()))
-        reading = model.decoder(page.part(slice(read)))
+        output = model.decoder(page.part(slice(read)))
         target, visible = batch.signals[:read], batch.visible[:read]
         terms = (
-            reconstruction_loss(reading.leads, target, visible) * (_known(batch, read) / samples.clamp(min=1)),
-            visibility_loss(reading.shown, visible) * (read / records),
-            position_loss(reading.layout, reading.places, batch.places[:read]) * (read / records),
-            soft_lead_loss(reading.leads) * (read / records),
+            reconstruction_loss(output.leads, target, visible) * (_known(batch, read) / samples.clamp(min=1)),
+            visibility_loss(output.visibility_logits, visible) * (read / records),
+            position_loss(output.layout_logits, output.lead_positions, batch.places[:read]) * (read / records),
+            soft_lead_loss(output.leads) * (read / records),
         )
         return Encodings(image, signal, terms)
 
