@@ -190,10 +190,8 @@ class ECGScan(nn.Module):
             for name, x in self.state_dict().items()
         }
         encoders = dataclasses.asdict(self.encoder_settings) | {"image_pretrained": False, "signal_weights": ""}
-        description = {
-            "encoders": encoders, "page_size": self.page_size, "text_dim": self.text_dim, "layouts": self.layouts,
-        }  # fmt: skip
-        write_weights(Path(folder), tensors, description | notes)
+        description = {"encoders": encoders, "page_size": self.page_size, "text_dim": self.text_dim}
+        write_weights(Path(folder), tensors, description | {"layouts": self.layouts} | notes)
         return Path(folder)
 
     @torch.inference_mode()

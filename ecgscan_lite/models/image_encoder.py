@@ -79,10 +79,10 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pages: Tensor) -> PageEncoding:
         """Encode pages. Shape: uint8 RGB (B, 3, H, W)."""
-        grid = self._feature_map(pages)
-        tokens = self.token_norm(self.to_tokens(grid).flatten(2).mT)
-        positions = grid_positions(*grid.shape[-2:], device=pages.device)
-        return PageEncoding(self._pool(grid), tokens, positions, encode_positions(positions), pages)
+        feature_map = self._feature_map(pages)
+        tokens = self.token_norm(self.to_tokens(feature_map).flatten(2).mT)
+        positions = grid_positions(*feature_map.shape[-2:], device=pages.device)
+        return PageEncoding(self._pool(feature_map), tokens, positions, encode_positions(positions), pages)
 
     def features(self, pages: Tensor) -> Tensor:
         """The pooled features alone, in less time. Shape: uint8 RGB (B, 3, H, W); returns (B, F)."""
@@ -99,9 +99,9 @@ class ImageEncoder(nn.Module):
         x = self.normalize(pages)
         return self.backbone.forward_intermediates(x, indices=1, norm=True, intermediates_only=True)[-1]
 
-    def _pool(self, grid: Tensor) -> Tensor:
-        content = self.to_features(self.feature_norm(grid.flatten(2).mT))  # (B, N, F / 2)
-        codes = encode_positions(grid_positions(*grid.shape[-2:], device=grid.device))
+    def _pool(self, feature_map: Tensor) -> Tensor:
+        content = self.to_features(self.feature_norm(feature_map.flatten(2).mT))  # (B, N, F / 2)
+        codes = encode_positions(grid_positions(*feature_map.shape[-2:], device=feature_map.device))
         hidden = F.gelu(content + self.position_to_features(codes))
         return torch.cat([hidden.mean(dim=1), hidden.amax(dim=1)], dim=-1)
 

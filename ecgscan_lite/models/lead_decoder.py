@@ -19,6 +19,7 @@ PATCHES = SAMPLES // PATCH
 QUERIES = 12 * PATCHES
 WINDOW_ROWS, WINDOW_COLUMNS = 31, 11  # points at which a query samples the ink
 WINDOW_HEIGHT, WINDOW_WIDTH = 0.24, 0.058  # shares of the page
+HIDDEN = 256  # width of the network that all queries share
 INK_ROWS, INK_COLUMNS = 128, 192  # larger pages are averaged down to these, so that no line falls between the points
 
 
@@ -61,12 +62,11 @@ class LeadDecoder(nn.Module):
     Args:
         dim: width of the tokens; a multiple of 32.
         layouts: number of known layouts; `set_layout_positions` says where they have the leads.
-        hidden: width of the network.
     """
 
     HEAD_DIM = 32
 
-    def __init__(self, dim: int, layouts: int, hidden: int = 256) -> None:
+    def __init__(self, dim: int, layouts: int) -> None:
         super().__init__()
         self.heads = dim // self.HEAD_DIM
         self.localizer = PageLocalizer(layouts)
@@ -77,13 +77,13 @@ class LeadDecoder(nn.Module):
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.position_gain = nn.Parameter(torch.ones(self.heads))
-        self.from_context = nn.Linear(dim, hidden)
-        self.from_window = nn.Linear(WINDOW_ROWS * WINDOW_COLUMNS, hidden)
-        self.mix = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
-        self.to_samples = nn.Linear(hidden, PATCH)
+        self.from_context = nn.Linear(dim, HIDDEN)
+        self.from_window = nn.Linear(WINDOW_ROWS * WINDOW_COLUMNS, HIDDEN)
+        self.mix = nn.Sequential(nn.GELU(), nn.Linear(HIDDEN, HIDDEN), nn.GELU())
+        self.to_samples = nn.Linear(HIDDEN, PATCH)
         self.window_to_samples = nn.Linear(self.from_window.in_features, PATCH)
         self.window_gate = nn.Linear(dim, 1)
-        self.visibility_head = nn.Linear(hidden, 1)
+        self.visibility_head = nn.Linear(HIDDEN, 1)
         self.lead_norm = nn.LayerNorm(dim)
         self.lead_key = nn.Linear(dim, 2 * self.HEAD_DIM)
         self.lead_query = nn.Linear(dim, 2 * self.HEAD_DIM)

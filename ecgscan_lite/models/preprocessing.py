@@ -75,7 +75,7 @@ def as_rgb(image: ImageLike) -> Tensor:
         return _from_pillow(image, "image")
     if isinstance(image, (np.ndarray, Tensor)):
         return _from_array(torch.as_tensor(image))
-    raise ImageError(f"a {type(image).__name__} is no image; give a path, a Pillow image, an array or a tensor")
+    raise ImageError(f"a {type(image).__name__} is not an image; give a path, a Pillow image, an array or a tensor")
 
 
 def fit(image: Tensor, height: int, width: int) -> Tensor:
@@ -122,7 +122,7 @@ def _from_array(array: Tensor) -> Tensor:
     elif array.ndim == 3 and array.shape[0] != 3 and array.shape[2] == 3:
         array = array.permute(2, 0, 1)
     if array.ndim != 3 or array.shape[0] != 3 or 0 in array.shape:
-        raise ImageError(f"an array of shape {tuple(array.shape)} is no image; give (H, W), (H, W, 3) or (3, H, W)")
+        raise ImageError(f"an array of shape {tuple(array.shape)} is not an image; give (H, W), (H, W, 3) or (3, H, W)")
     if array.dtype == torch.uint8:
         return array
     if array.is_floating_point() and array.min() >= 0 and array.max() <= 1:

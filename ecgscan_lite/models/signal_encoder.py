@@ -56,24 +56,19 @@ class _ResidualBlock(nn.Module):
 class SignalViT(nn.Module):
     """A vision transformer along time (Dosovitskiy et al., ICLR 2021): a token is all 12 leads over one patch.
 
+    The position embedding is made for 10 s, and interpolated for signals of other lengths.
+
     Args:
-        samples: T, the length that the position embedding is made for; for others it is interpolated.
         patch: samples per token.
         width, depth, heads, drop_path: dimensions and stochastic depth of the transformer.
     """
 
     def __init__(
-        self,
-        samples: int = 1000,
-        patch: int = 20,
-        width: int = 192,
-        depth: int = 6,
-        heads: int = 3,
-        drop_path: float = 0.1,
+        self, patch: int = 20, width: int = 192, depth: int = 6, heads: int = 3, drop_path: float = 0.1
     ) -> None:
         super().__init__()
         self.embed = nn.Conv1d(12, width, patch, stride=patch)
-        self.position_embedding = nn.Parameter(0.02 * torch.randn(1, width, samples // patch))
+        self.position_embedding = nn.Parameter(0.02 * torch.randn(1, width, 1000 // patch))
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         self.blocks = nn.Sequential(*(Block(width, heads, drop_path=rate) for rate in rates))
         self.norm = nn.LayerNorm(width)

@@ -37,8 +37,7 @@ class TextEncoder:
     """
 
     def __init__(self, name: str = MINILM, cache: str | Path | None = None, pooling: TextPooling = "own") -> None:
-        self.name = name
-        self.pooling = pooling
+        self.name, self.pooling = name, pooling
         self.cache = Path(cache) if cache else None
         self._cached = load_file(self.cache) if self.cache and self.cache.is_file() else {}
 
