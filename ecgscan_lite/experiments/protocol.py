@@ -128,7 +128,7 @@ def random_model(like: ECGScan, corpus: Corpus, plan: Plan) -> ECGScan:
     Without them a random encoder with batch normalization is weaker than it needs to be, and a poor baseline.
     """
     torch.manual_seed(plan.seed)
-    model = ECGScan(like.encoders, like.page_size, like.text_dim).to(like.device)
+    model = ECGScan(like.encoder_settings, like.page_size, like.text_dim).to(like.device)
     model.image_encoder.train()
     for module in model.image_encoder.modules():
         if isinstance(module, nn.BatchNorm2d):

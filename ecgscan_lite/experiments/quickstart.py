@@ -15,7 +15,8 @@ from ecgscan_lite.experiments import REPORT_FILE, RESULTS_FILE
 from ecgscan_lite.experiments.evaluate import Evaluation, describe_run, evaluate_model
 from ecgscan_lite.experiments.features import RenderOptions
 from ecgscan_lite.experiments.protocol import Plan, read_seen_patients
-from ecgscan_lite.models.ecgscan import EMBEDDED_WEIGHTS, load
+from ecgscan_lite.models.ecgscan import load
+from ecgscan_lite.models.weights import EMBEDDED_WEIGHTS
 from ecgscan_lite.settings import Settings
 from ecgscan_lite.training.pretrain import pretrain
 

@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.files import reason, remove_unfinished, write_atomically
-from ecgscan_lite.models.ecgscan import WEIGHTS_FILE, ECGScan, load
-from ecgscan_lite.rendering import LAYOUTS
+from ecgscan_lite.models.ecgscan import ECGScan, load
+from ecgscan_lite.models.weights import WEIGHTS_FILE
 from ecgscan_lite.settings import Settings, SettingsError, reproducible_settings
 from ecgscan_lite.training.batches import Batch, lead_positions, make_batch, prefetch
 from ecgscan_lite.training.data import TrainingData, open_training_data
@@ -194,18 +194,20 @@ def _list_records(run: Path, settings: Settings, corpus: Corpus, rows: np.ndarra
 def _initial_model(settings: Settings, text_dim: int) -> ECGScan:
     torch.manual_seed(settings.run.seed)
     page_size = (settings.page.height, settings.page.width)
-    model = ECGScan(settings.encoders, page_size, text_dim)
     if settings.run.initial_weights:
         source = load(settings.run.initial_weights, device="cpu")
+        model = ECGScan(settings.encoders, page_size, text_dim, source.layouts)
         try:
             model.load_state_dict(source.state_dict())
         except RuntimeError:
             raise SettingsError(f"run.initial_weights: {settings.run.initial_weights} holds other encoders") from None
+        if unknown := sorted(set(settings.page.layouts) - set(model.layouts)):
+            raise SettingsError(f"page.layouts: the initial weights know {', '.join(model.layouts)}, not {unknown[0]}")
     else:
-        layouts = settings.page.layouts
+        model, layouts = ECGScan(settings.encoders, page_size, text_dim), settings.page.layouts
         model.decoder.set_layout_positions(
-            torch.stack([lead_positions(layout, page_size) for layout in LAYOUTS]),
-            torch.tensor([layouts.count(layout) / len(layouts) for layout in LAYOUTS]),
+            torch.stack([lead_positions(layout, page_size) for layout in model.layouts]),
+            torch.tensor([layouts.count(layout) / len(layouts) for layout in model.layouts]),
         )
     if settings.encoders.signal_weights:
         source = load(settings.encoders.signal_weights, device="cpu")
@@ -214,7 +216,7 @@ def _initial_model(settings: Settings, text_dim: int) -> ECGScan:
         except RuntimeError:
             raise SettingsError(
                 f"encoders.signal_weights: the signal encoder of {settings.encoders.signal_weights} is not "
-                f"{settings.encoders.signal!r}; set encoders.signal = {source.encoders.signal!r}"
+                f"{settings.encoders.signal!r}; set encoders.signal = {source.encoder_settings.signal!r}"
             ) from None
     return model
 

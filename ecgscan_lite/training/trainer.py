@@ -186,5 +186,5 @@ def learning_rate(settings: Settings, step: int, steps: int) -> float:
 
 
 def _is_decayed(name: str, parameter: Tensor) -> bool:
-    """Matrices and kernels, but not the decoder's queries."""
-    return parameter.ndim >= 2 and not name.endswith(("decoder.lead", "decoder.time", ".position"))
+    """Matrices and kernels, but not learned embeddings of leads, times and positions."""
+    return parameter.ndim >= 2 and not name.endswith("_embedding")

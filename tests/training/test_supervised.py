@@ -56,7 +56,7 @@ def test_it_learns_a_trivial_label_and_keeps_the_best_of_validation(corpus: Corp
     tables = {}
     for name, part in (("test", test), ("val", val)):
         drawing = RenderOptions(_settings(run).page, progress=False)
-        names, scores = classify(run, "super", embed_pages({"m": model}, part, drawing)["m"].features)
+        names, scores = classify(run, embed_pages({"m": model}, part, drawing)["m"].features)
         truth = class_labels(part, "super")
         judged = [names.index("NORM"), names.index("MI")]
         tables[name] = roc_auc_score(truth[:, judged], scores[:, judged])

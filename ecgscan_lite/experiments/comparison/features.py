@@ -73,7 +73,7 @@ def encode_and_probe(
     train, val, test = (corpus.rows(split) for split in ("train", "val", "test"))
     features, embeddings = _encode(model, corpus, method, options)
     if method.probe_input == "classifier":
-        names, scores = classify(run, data.task, features[test])
+        names, scores = classify(run, features[test])
         return {"scores": scores[:, [names.index(name) for name in task.columns]]}
     patients = corpus.index["patient_id"].to_numpy()
     splits = (evaluation.Split(features[rows], task.iloc[rows], patients[rows].tolist()) for rows in (train, val))

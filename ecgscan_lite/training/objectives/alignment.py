@@ -136,15 +136,15 @@ class AlignmentObjective(Objective):
         terms = (
             reconstruction_loss(output.leads, target, visible)
             * (_known_samples(batch, decoded) / share.samples.clamp(min=1)),
-            visibility_loss(output.shown, visible) * of_records,
-            position_loss(output.layout, output.places, batch.lead_positions[:decoded]) * of_records,
+            visibility_loss(output.visibility_logits, visible) * of_records,
+            position_loss(output.layout_logits, output.lead_positions, batch.lead_positions[:decoded]) * of_records,
             soft_lead_loss(output.leads) * of_records,
         )
         return Encodings(image, signal, terms)
 
     def _encode_signals(self, model: ECGScan, signals: Tensor) -> Tensor:
         """Embeddings of signals in the joint space; a frozen encoder has no gradient. Shape: (B, 12, T); (B, D)."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not model.encoders.signal_frozen):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not model.encoder_settings.signal_frozen):
             features = model.signal_encoder(signals.nan_to_num())
         return model.signal_head(features)
 

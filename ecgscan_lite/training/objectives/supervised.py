@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
-from safetensors.numpy import load_file
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -33,7 +33,8 @@ class SupervisedObjective(Objective):
 
     def __init__(self, task: str, feature_dim: int, processes: Processes | None = None, micro_batch: int = 0) -> None:
         super().__init__(processes, micro_batch)
-        self.linear = nn.Linear(feature_dim, len(task_names(task)))
+        self.classes = task_names(task)
+        self.linear = nn.Linear(feature_dim, len(self.classes))
 
     def forward(self, model: ECGScan, batch: Batch) -> Tensor:
         features = self.in_micro_batches(lambda pages: model.image_encoder(pages).features, batch.pages)
@@ -48,12 +49,14 @@ class SupervisedObjective(Objective):
         return features @ weight.T + bias
 
     def save(self, run: Path) -> None:
-        """Write the linear layer beside the weights of the encoders."""
+        """Write the linear layer, with the names of its classes, beside the weights of the encoders."""
+        tensors = {"weight": self.linear.weight.detach().cpu(), "bias": self.linear.bias.detach().cpu()}
         with write_atomically(run / CLASSIFIER_FILE) as file:
-            save_file({"weight": self.linear.weight.detach().cpu(), "bias": self.linear.bias.detach().cpu()}, file)
+            save_file(tensors, file, {"classes": "\n".join(self.classes)})
 
 
-def classify(run: Path, task: str, features: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of a task's classes, and the log-odds that a finished supervised run gives them. Shape: (N, F); (N, C)."""
-    layer = load_file(run / CLASSIFIER_FILE)
-    return task_names(task), features @ layer["weight"].T + layer["bias"]
+def classify(run: Path, features: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the classes that a finished supervised run has learned, and their log-odds. Shape: (N, F); (N, C)."""
+    with safe_open(run / CLASSIFIER_FILE, "numpy") as file:
+        classes = tuple(file.metadata()["classes"].split("\n"))
+        return classes, features @ file.get_tensor("weight").T + file.get_tensor("bias")
