@@ -46,7 +46,7 @@ def main() -> None:
     dataset = open_dataset("synthetic", split="test", n=PAGES)
     signals = torch.stack([torch.from_numpy(record.signal) for record in dataset])
     pages = es.render(signals, dataset.fs, size=model.page_size).image
-    floats = [model.image_encoder.normalise(batch) for batch in pages.split(BATCH)]
+    floats = [model.image_encoder.normalize(batch) for batch in pages.split(BATCH)]
 
     def encoder() -> None:
         with torch.inference_mode():
@@ -59,7 +59,7 @@ def main() -> None:
         float(subprocess.check_output([sys.executable, "-c", LOADING], text=True, env=offline)) for _ in range(5)
     ]
     result = {
-        "encoder": model.encoders.image, "page_size": list(model.page_size),
+        "encoder": model.encoder_settings.image, "page_size": list(model.page_size),
         "pages_per_second": PAGES / whole, "bare_tower_pages_per_second": PAGES / bare,
         "share_of_bare_speed": bare / whole, "load_seconds": statistics.median(loading),
     }  # fmt: skip

@@ -110,7 +110,7 @@ class Step:
         self.trainer = Trainer(self.settings, self.model, STEPS, Processes(device))
         self.batch = self.draw()
         self.signals = self.corpus.signals(self.rows[:batch])
-        self.scaled = self.model.image_encoder.normalise(self.batch.pages)
+        self.scaled = self.model.image_encoder.normalize(self.batch.pages)
         with torch.no_grad():
             page = self.model.image_encoder(self.batch.pages)
         read = slice(math.ceil(case.read * batch))

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecgscan_lite.ecg.tasks import TASKS
+from ecgscan_lite.memory import keep_freed_memory
 
 if TYPE_CHECKING:
+    from ecgscan_lite.experiments.evaluate import Evaluation
     from ecgscan_lite.settings import Settings
 
 app = typer.Typer(
@@ -43,7 +45,7 @@ def quickstart(
     """Synthetic records to pages, pretraining, evaluation and a report, in a few minutes and without a download."""
     from ecgscan_lite.experiments.quickstart import quickstart as run
 
-    _print_results(run(out, seed=seed, pretrained=pretrained), out)
+    _report(run(out, seed=seed, pretrained=pretrained), out)
 
 
 @app.command(epilog="Example: `ecgscan prepare ptbxl --root ptb-xl/1.0.3 --out corpora/ptbxl`")
@@ -206,21 +208,13 @@ def embed(
     _end_if_refused(refused, "images")
 
 
-@app.command(
-    epilog="Examples: `ecgscan evaluate runs/pretraining --data corpora/ptbxl --task super --out evaluation`; "
-    "`ecgscan evaluate --claims settings/claims.toml --out claims`"
-)
+@app.command(epilog="Example: `ecgscan evaluate runs/pretraining --data corpora/ptbxl --task super --out evaluation`")
 def evaluate(
     context: typer.Context,
     run: Annotated[str | None, typer.Argument(help="A run's folder, or a hub id.")] = None,
     data: Annotated[Path | None, typer.Option(help="A corpus made by `ecgscan prepare`.")] = None,
     out: Out = Path("evaluation"),
-    claims: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A comparison such as settings/claims.toml; train its arms, judge the claims."
-        ),
-    ] = None,
+    claims: Annotated[Path | None, typer.Option(hidden=True)] = None,  # of the first edition, for one version more
     task: Annotated[Task, typer.Option(help="Classes of the linear probe.")] = Task.all,
     layout: Annotated[str, typer.Option(help="Of the pages.")] = "3x4+1",
     ageing: Annotated[str, typer.Option(help="Of the pages: none, or as of `render`.")] = "none",
@@ -244,17 +238,15 @@ def evaluate(
     """Zero-shot, linear probe, retrieval and reconstruction on a corpus, beside a random encoder and the signal's.
 
     With --shift, interrupted, the same command continues with the pages that are left.
-
-    With --claims, and `--out` alone beside it, encoders are trained and compared as the file says, and each of the four
-    claims gets a verdict. Interrupted, the same command continues.
     """
     if claims:
         if given := [name for name in _given(context) if name not in ("claims", "out")]:
             raise typer.BadParameter(f"--claims says all there is to say: leave out {', '.join(given)}")
-        _print_claims(claims, out)
+        _complain("evaluate --claims FILE is now called `ecgscan compare FILE`, and goes away in the next version")
+        compare(claims, out)
         return
     if run is None or data is None:
-        raise typer.BadParameter("give RUN and --data, or --claims FILE")
+        raise typer.BadParameter("give RUN and --data")
     from ecgscan_lite.corpus import Corpus
 
     corpus = Corpus(data)
@@ -263,19 +255,49 @@ def evaluate(
         from ecgscan_lite.corpus.splits import with_splits
 
         corpus = with_splits(corpus, splits)
+    from ecgscan_lite.evaluation.robustness import SHIFT_AGEINGS, SHIFT_LAYOUTS
     from ecgscan_lite.experiments.evaluate import evaluate_run
-    from ecgscan_lite.experiments.robustness import AGEINGS, LAYOUTS, Pages
+    from ecgscan_lite.experiments.robustness import ShiftGrid
 
-    pages = Pages(shift_layout or LAYOUTS, shift_ageing or AGEINGS) if shift else None
-    results = evaluate_run(
-        run, corpus, out, task=task.value, layout=layout, ageing=ageing, sheet=sheet, unconstrained=unconstrained,
-        shift=pages, source_of_training=source, seed=seed,
+    grid = ShiftGrid(shift_layout or SHIFT_LAYOUTS, shift_ageing or SHIFT_AGEINGS) if shift else None
+    evaluated = evaluate_run(
+        run, corpus, task=task.value, layout=layout, ageing=ageing, paper_size=sheet, unconstrained=unconstrained,
+        shift=grid, shift_folder=out / "shift", source_of_training=source, seed=seed,
     )  # fmt: skip
-    _print_results(results, out)
+    _report(evaluated, out)
+
+
+@app.command(epilog="Example: `ecgscan compare settings/comparison.toml --out comparison`")
+def compare(
+    settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="Methods and data sets to compare.")],
+    out: Out = Path("comparison"),
+) -> None:
+    """Train the methods of a comparison on the same pages, evaluate them, and decide each of the paper's four claims.
+
+    Interrupted, the same command continues.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ecgscan_lite.experiments.comparison import compare as run
+    from ecgscan_lite.reporting.comparison import write_comparison
+    from ecgscan_lite.reporting.tables import COMPARISON_COLUMNS, comparison_table
+
+    result = run(settings, out)
+    page, table = write_comparison(result, out), Table(*COMPARISON_COLUMNS)
+    for row in comparison_table(result.results):
+        table.add_row(*row)
+    Console().print(table)
+    for claim, found in result.results["claims"].items():
+        print(f"{claim} {found['verdict']}: {found['claim']}")
+    for method, why in result.results["skipped"].items():
+        print(f"skipped, {method}: {why}")
+    print(f"report: {page}")
 
 
 def main() -> None:
     """Entry point: errors of the user's making are one line and exit code 2, an interrupt is 130."""
+    keep_freed_memory()
     try:
         app(standalone_mode=False)
     except typer.Exit as ended:
@@ -332,35 +354,19 @@ def _given(context: typer.Context) -> list[str]:
     return [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]
 
 
-def _print_claims(claims: Path, out: Path) -> None:
+def _report(evaluated: Evaluation, out: Path) -> None:
+    """Write the report of an evaluation, and print its main numbers."""
     from rich.console import Console
     from rich.table import Table
 
-    from ecgscan_lite.experiments.comparison.report import CLAIM_COLUMNS, claims_table, evaluate_claims
-    from ecgscan_lite.reporting.report import REPORT_FILE
+    from ecgscan_lite.reporting.report import plain, write_report
+    from ecgscan_lite.reporting.tables import RESULT_COLUMNS, results_table
 
-    results, table = evaluate_claims(claims, out), Table(*CLAIM_COLUMNS)
-    for row in claims_table(results):
+    page, table = write_report(evaluated, out), Table(*RESULT_COLUMNS)
+    for row in results_table(plain(evaluated.results)):
         table.add_row(*row)
     Console().print(table)
-    for claim, section in results["claims"].items():
-        print(f"{claim} {section['verdict']}: {section['claim']}")
-    for arm, reason in results["left_out"].items():
-        print(f"left out, {arm}: {reason}")
-    print(f"report: {out / REPORT_FILE}")
-
-
-def _print_results(results: dict, out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from ecgscan_lite.reporting.report import REPORT_FILE, RESULT_COLUMNS, results_table
-
-    table = Table(*RESULT_COLUMNS)
-    for row in results_table(results):
-        table.add_row(*row)
-    Console().print(table)
-    print(f"report: {out / REPORT_FILE}")
+    print(f"report: {page}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Memory of a long computation: what one step frees is kept for the next one."""
+"""Memory of a long computation: the process keeps what one step frees for the next one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep what tensors free, for as long as this process runs.
+    """Let glibc keep what tensors free, for as long as this process runs; for the command line to call.
 
-    The activations of a training step are large blocks, and glibc gives each back to the system when it is freed: the
-    next step has every page of it mapped and zeroed anew. Does nothing where the C library is another one.
+    The activations of a training step are large blocks, and glibc returns each to the system when it is freed: the
+    next step has every page of it mapped and zeroed again. Does nothing where the C library is another one.
 
     Returns:
         Whether memory is kept now.

@@ -7,20 +7,15 @@ degradations and paper sizes are part of the settings' types, and a test compare
 from __future__ import annotations
 
 import dataclasses
-import json
-import tomllib
-import warnings
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ecgscan_lite.ecg.tasks import task_names
-from ecgscan_lite.files import reason
-
-T = TypeVar("T")
+from ecgscan_lite.tables import SettingsError as SettingsError  # for those who import settings
+from ecgscan_lite.tables import as_toml, read_toml, rename, validate
 
 LOSS_TERMS = ("pairwise", "gram", "reconstruction", "visibility", "position", "soft_lead")
 
@@ -35,10 +30,6 @@ Degradation = Literal[
     "0012-bw-scan-of-mouldy",
 ]  # fmt: skip
 TextPooling = Literal["own", "cls", "mean"]
-
-
-class SettingsError(ValueError):
-    """A setting that can't be used; the message is one line that names it and says what is allowed."""
 
 
 def split_ageing(ageing: str) -> tuple[str, int | None]:
@@ -61,20 +52,15 @@ def _known_ageing(ageing: str) -> str:
     return ageing
 
 
-def _known_task(task: str) -> str:
-    task_names(task)
-    return task
-
-
-def _several(value: Any) -> Any:
-    """One name stands for a list of one; TOML's lists are tuples here."""
+def _as_tuple(value: Any) -> Any:
+    """One name stands for a list of one."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-Several = BeforeValidator(_several)
+Several = BeforeValidator(_as_tuple)
 Names = Annotated[tuple[str, ...], Field(min_length=1), Several]
 Ageing = Annotated[str, AfterValidator(_known_ageing)]
-Task = Annotated[str, AfterValidator(_known_task)]
+Task = Annotated[str, AfterValidator(lambda task: task_names(task) and task)]
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, gt=0)]
 CountOrZero = Annotated[int, Field(strict=True, ge=0)]
@@ -254,10 +240,6 @@ class RunSettings:
     tensorboard: Flag = False
 
 
-#: Settings of `RunSettings` that do not change the result of a run.
-WITHOUT_EFFECT = ("out", "checkpoint_every", "validate_every", "validate_records", "tensorboard")
-
-
 @dataclass(frozen=True)
 class Settings:
     """All that `pretrain` can be told. `Settings.read(path)` reads TOML; what a file leaves out keeps its default."""
@@ -294,7 +276,7 @@ class Settings:
     def to_toml(self) -> str:
         """The settings as TOML that `read` reads back to equal settings."""
         tables = [
-            "\n".join([f"[{concern}]", *(f"{name} = {_as_toml(value)}" for name, value in values.items())])
+            "\n".join([f"[{concern}]", *(f"{name} = {as_toml(value)}" for name, value in values.items())])
             for concern, values in self.to_dict().items()
         ]
         return "\n\n".join(tables) + "\n"
@@ -311,40 +293,9 @@ class Settings:
 def reproducible_settings(settings: Settings) -> dict[str, Any]:
     """The settings that change the result: all but where the run is kept, how often, and what is logged."""
     tables = settings.to_dict()
-    for name in WITHOUT_EFFECT:
+    for name in ("out", "checkpoint_every", "validate_every", "validate_records", "tensorboard"):
         del tables["run"][name]
     return tables
-
-
-def validate(cls: type[T], table: Any, where: str = "") -> T:
-    """A dataclass from a table of plain values, each checked against the type of its field.
-
-    Args:
-        where: what the table is called in messages.
-
-    Raises:
-        SettingsError: a setting is unknown, of the wrong type or out of range.
-    """
-    try:
-        return _adapter(cls).validate_python(table)
-    except ValidationError as error:
-        raise SettingsError(_explain(error, cls, where)) from None
-
-
-def read_toml(path: str | Path, build: Any) -> Any:
-    """What `build` makes of the tables of a TOML file.
-
-    Raises:
-        SettingsError: no such file, no TOML, or `build` refuses what it holds.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: can't be read as settings ({reason(error)})") from None
-    try:
-        return build(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, SettingsError) as error:
-        raise SettingsError(f"{path}: {error}") from None
 
 
 #: Names of the first edition, which are read for one version more.
@@ -363,54 +314,8 @@ def current_names(tables: dict[str, Any]) -> dict[str, Any]:
     """Tables of settings under their current names; those of the first edition are read with a warning."""
     renamed: dict[str, Any] = {}
     for old_table, values in tables.items():
-        table = _renamed(old_table, OLD_TABLES.get(old_table))
+        table = rename(old_table, OLD_TABLES.get(old_table))
         if isinstance(values, dict):
-            values = {_renamed(name, OLD_SETTINGS.get((table, name)), table): x for name, x in values.items()}
+            values = {rename(name, OLD_SETTINGS.get((table, name)), table): x for name, x in values.items()}
         renamed[table] = values
     return renamed
-
-
-def _renamed(old: str, new: str | None, table: str = "") -> str:
-    if new is None:
-        return old
-    old_name, new_name = (f"{table}.{name}" if table else f"[{name}]" for name in (old, new))
-    warnings.warn(f"{old_name} is now called {new_name}; the old name will not be read in the next version",
-                  FutureWarning, stacklevel=4)  # fmt: skip
-    return new
-
-
-@cache
-def _adapter(cls: type[T]) -> TypeAdapter[T]:
-    pending = [cls]
-    while pending:  # dataclasses within dataclasses refuse unknown names too
-        one = pending.pop()
-        one.__pydantic_config__ = ConfigDict(extra="forbid")
-        hints = [inner for hint in get_type_hints(one).values() for inner in (hint, *get_args(hint))]
-        pending += [hint for hint in hints if dataclasses.is_dataclass(hint)]
-    return TypeAdapter(cls)
-
-
-def _explain(error: ValidationError, cls: type, where: str) -> str:
-    """The first fault of a table in one line."""
-    fault = error.errors()[0]
-    names = [name for name in fault["loc"] if isinstance(name, str)]
-    name = ".".join([where] * bool(where) + names)
-    if fault["type"] == "unexpected_keyword_argument":
-        for inner in names[:-1]:
-            cls = get_type_hints(cls)[inner]
-        known = ", ".join(field.name for field in dataclasses.fields(cls))
-        return f"no setting {name!r}: there are {known}"
-    if fault["type"] == "missing":
-        return f"{name.rpartition('.')[0] or 'the file'} has no {names[-1]}"
-    if fault["type"] in ("dataclass_type", "dict_type"):
-        return f"[{name}] has to be a table"
-    return f"{name} = {fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}"
-
-
-def _as_toml(value: Any) -> str:
-    """A plain value in TOML."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_as_toml(x)}" for key, x in value.items()) + " }"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_as_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else repr(value)

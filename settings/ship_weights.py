@@ -1,8 +1,8 @@
 """The weights that come with the package, and their card.
 
     python settings/ship_weights.py RUN          # from a finished run to ecgscan_lite/weights, in half precision
-    python settings/ship_weights.py              # write the card anew from the records in book/results
-    python settings/ship_weights.py --check      # say whether the card is what the records make of it
+    python settings/ship_weights.py              # write the card from the records in book/results
+    python settings/ship_weights.py --check      # check that the card agrees with the records
 
 The records are those of `ecgscan quickstart --pretrained`, and, on the small PTB-XL subset, of
 
@@ -27,7 +27,7 @@ CARD = WEIGHTS / "README.md"
 
 
 def ship(run: Path) -> None:
-    """Copy a run's model in half precision, with its settings and the records that it has learned from."""
+    """Copy a run's model in half precision, with its settings and the list of its training records."""
     from ecgscan_lite.models.ecgscan import load
 
     description = json.loads((run / "model.json").read_text(encoding="utf-8"))
@@ -43,13 +43,13 @@ def ship(run: Path) -> None:
 
 def card() -> str:
     """The card, in Markdown."""
-    about = json.loads((WEIGHTS / "model.json").read_text(encoding="utf-8"))
+    description = json.loads((WEIGHTS / "model.json").read_text(encoding="utf-8"))
     learned = pd.read_parquet(WEIGHTS / "records.parquet")["dataset"].value_counts()
     real, letter, synthetic = (
         json.loads((RESULTS / f"weights_on_{name}.json").read_text(encoding="utf-8"))
         for name in ("ptbxl_mini", "ptbxl_mini_letter", "synthetic")
     )
-    data, page, encoders = (about["pretraining"][table] for table in ("data", "page", "encoders"))
+    data, page, encoders = (description["pretraining"][table] for table in ("data", "page", "encoders"))
     size = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) / 1e6
     records = " and ".join(f"{count:,} {_NAMES.get(name, name)}" for name, count in learned.sort_index().items())
     return f"""# Model card: the weights in the package
@@ -61,23 +61,23 @@ An image encoder of electrocardiograms with the signal encoder, the heads and th
 | --- | --- |
 | image encoder | {encoders["image"]}, pages of {page["height"]} x {page["width"]} px, taken whole |
 | learned from | {records}; text: {data["text"]} of the records, where there are any, and no labels |
-| pages | drawn afresh at every step: {_list(page["layouts"])}; ageing: {_list(page["ageing"])} |
-| sheets | {_list(page["paper_sizes"])}; "full" is as wide and high as the image |
-| made by | {_STAGES}, seed {about["pretraining"]["run"]["seed"]} |
+| pages | rendered at every step: {_list(page["layouts"])}; ageing: {_list(page["ageing"])} |
+| paper sizes | {_list(page["paper_sizes"])}; "full" is as wide and high as the image |
+| made by | {_STAGES}, seed {description["pretraining"]["run"]["seed"]} |
 | versions | torch {real["run"]["versions"]["torch"]}, timm {real["run"]["versions"]["timm"]} |
 
 ## What it is for
 
 Embedding images of twelve-lead electrocardiograms for search, clustering and classifiers of your own; trying the
 library; teaching. **Not for** the care of a patient, in any form. It is small, has seen {learned.get("ptbxl", 0):,}
-real records of one data set, and no real scan or photograph: all its pages were drawn by this library, three wide to
-two high, or on US letter or A4. The tables below say what it loses on worn pages that were drawn likewise; what it
-loses on real ones is not known. A score ranks images by a finding, and is no probability.
+real records of one data set, and no real scan or photograph: all its pages were rendered by this library, three wide to
+two high, or on US letter or A4. The tables below say what it loses on degraded pages that were rendered likewise; what
+it loses on real ones is not known. A score ranks images by a finding, and is not a probability.
 
-## Figures on real records: the small PTB-XL subset
+## Results on real records: the small PTB-XL subset
 
 {real["run"]["data"]}; no patient of the test was seen in pretraining. The subset's
-split is its own, so the figures are not comparable with published ones. 95 % intervals by bootstrap over patients.
+split is its own, so the results are not comparable with published ones. 95 % intervals by bootstrap over patients.
 
 {_summary(real)}
 
@@ -85,7 +85,7 @@ Zero-shot, by statement; those with fewer than 10 positives in the test are in t
 
 {_by_statement(real)}
 
-On pages of other layouts, and on worn ones, of severity 3 on a scale from 1 to 5:
+On pages of other layouts, and on degraded ones, of severity 3 on a scale from 1 to 5:
 
 {_by_pages(real)}
 
@@ -93,7 +93,7 @@ On US letter, on its side, clean 3x4+1; the probe was fitted on letter, too:
 
 {_summary(letter)}
 
-## Figures on synthetic records
+## Results on synthetic records
 
 {synthetic["run"]["data"]}; those of the test were not seen in pretraining.
 They say that the machinery works, not how well it reads real electrocardiograms.
@@ -139,13 +139,13 @@ def _by_pages(results: dict[str, Any]) -> str:
     ]
     for row in results["shift"]:
         look = f"{row['ageing']}, severity {row['severity']}" if row["severity"] else "clean"
-        figures = [f"{row[key]:.3f} [{row[f'{key}_low']:.3f}, {row[f'{key}_high']:.3f}]" for key in _GRID]
-        rows.append(f"| {row['layout']}, {look} | {' | '.join(figures)} | {row['correlation']:.3f} |")
+        numbers = [f"{row[key]:.3f} [{row[f'{key}_low']:.3f}, {row[f'{key}_high']:.3f}]" for key in _GRID]
+        rows.append(f"| {row['layout']}, {look} | {' | '.join(numbers)} | {row['correlation']:.3f} |")
     return "\n".join(rows)
 
 
 def _frequent(result: dict[str, Any]) -> dict[str, Any]:
-    """The classes that enter the mean: those with positives enough."""
+    """The classes that enter the mean: those with enough positives."""
     return {code: row for code, row in result["statements"].items() if not row["note"]}
 
 

@@ -23,6 +23,7 @@ from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.rendering import LAYOUTS, PAPERS, PRESETS
 from ecgscan_lite.rendering.files import FORMATS
+from ecgscan_lite.reporting.report import write_report
 from ecgscan_lite.settings import EncoderSettings, Settings
 
 TINY = EncoderSettings(image="test_resnet", image_options={}, embedding_dim=16, decoder_dim=32)
@@ -321,23 +322,26 @@ def test_quickstart_gives_the_same_table_twice(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(quickstart, "stages", stages)
     first = quickstart.quickstart(tmp_path / "first", seed=3, progress=False)
+    assert not (tmp_path / "first" / "results.json").exists(), "an experiment writes no report"
+    write_report(first, tmp_path / "first")
     with monkeypatch.context() as patch:
         patch.setattr(quickstart, "stages", lambda out, seed: stages(out, seed)[:2])
         with pytest.raises(ValueError):
             quickstart.quickstart(tmp_path / "second", seed=3, progress=False)
-    quickstart.quickstart(tmp_path / "second", seed=3, progress=False)
+    write_report(quickstart.quickstart(tmp_path / "second", seed=3, progress=False), tmp_path / "second")
     tables = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("first", "second")]
     for table in tables:
         table["run"].pop("date")
     assert tables[0] == tables[1]
-    assert {"image", "random", "signal", "reconstruction", "run"} <= set(first)
+    assert {"image", "random", "signal", "reconstruction", "run"} <= set(first.results)
     assert {"correlation", "limb_residual_mv", "correlation_unconstrained", "limb_residual_mv_unconstrained"} <= set(
-        first["reconstruction"]
+        first.results["reconstruction"]
     )
 
 
 def test_every_command_helps_with_an_example() -> None:
-    for command in ("quickstart", "prepare", "render", "pretrain", "embed", "evaluate"):
+    for command in ("quickstart", "prepare", "render", "pretrain", "embed", "evaluate", "compare"):
         arguments = [sys.executable, "-m", "ecgscan_lite.cli", command, "--help"]
         out = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
-        assert f"ecgscan {command}" in out and "Example" in out and "--seed" in out
+        assert f"ecgscan {command}" in out and "Example" in out
+        assert "--seed" in out or command == "compare"  # whose settings name the seeds

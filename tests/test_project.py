@@ -124,7 +124,7 @@ def test_readme_example_of_the_library_runs_and_gives_the_shapes_it_names() -> N
     exec(example, names)
     model, image = names["model"], names["page"].image
     assert tuple(image.shape[:2]) == (1, 3)
-    assert model.embed_images(image).shape == (1, model.encoders.embedding_dim)
+    assert model.embed_images(image).shape == (1, model.encoder_settings.embedding_dim)
     assert list(model.zero_shot(image, ["NORM", "AFIB", "LVH"]).columns) == ["NORM", "AFIB", "LVH"]
     assert model.reconstruct(image).shape == (1, 12, 1000)
 

@@ -1,40 +1,34 @@
 """A prepared data set: int16 microvolts in shards that are mapped into memory, and an index of the records in Parquet.
 
-A folder with `shard-00000.i16` and so on (little-endian int16 microvolts, record after record, lead after lead),
-`index.parquet` (a row per record) and `corpus.json` (where it comes from, counts, checksums, refused records).
+A folder with `shard-00000.i16` and so on (see `shards`), `index.parquet` (a row per record) and `corpus.json` (source,
+counts, checksums, refused records).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
+from ecgscan_lite.corpus.shards import SHARD_FILE, CorpusError, decode, encode, map_shard, read_json
 from ecgscan_lite.datasets import SPLITS
 from ecgscan_lite.ecg.leads import LEADS
-from ecgscan_lite.ecg.records import ECGRecord, resample
+from ecgscan_lite.ecg.records import ECGRecord
 from ecgscan_lite.ecg.statements import OTHER_FINDINGS, STATEMENTS
 from ecgscan_lite.ecg.tasks import aggregate, task_names
+from ecgscan_lite.files import checksum, reason
 
 VERSION = 1
-INFO_FILE, INDEX_FILE, SHARD_FILE = "corpus.json", "index.parquet", "shard-{:05d}.i16"
+INFO_FILE, INDEX_FILE = "corpus.json", "index.parquet"
 COLUMNS = (
-    *("record_id", "patient_id", "split", "fold", "report", "statements", "age", "sex", "issues"),
-    *("shard", "offset", "length"),
-)
-SAMPLE = np.dtype("<i2")
-MISSING = -32768  # stands for NaN
-LARGEST = 32767  # microvolts; what is beyond is clipped, and counted
-
-
-class CorpusError(ValueError):
-    """A folder that is no corpus, or a damaged one; its message is one line that says what to do."""
+    "record_id", "patient_id", "split", "fold", "report", "statements", "age", "sex", "issues", "shard", "offset",
+    "length",
+)  # fmt: skip
 
 
 class Corpus:
@@ -48,7 +42,7 @@ class Corpus:
             where there is none), `report`, `statements` (JSON), `age`, `sex`, `issues`, `shard`, `offset` (in samples),
             `length` (samples per lead).
         statement_names: codes of the findings that the data set uses.
-        info: what `corpus.json` holds; empty for a corpus in memory.
+        info: contents of `corpus.json`; empty for a corpus in memory.
 
     Args:
         path: a folder made by `prepare`.
@@ -60,9 +54,9 @@ class Corpus:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: Path | None = Path(path)
         self.info: dict[str, Any] = _read_info(self.path)
-        shards = [_map_shard(self.path, number, shard) for number, shard in enumerate(self.info["shards"])]
+        shards = [map_shard(self.path, number, shard["bytes"]) for number, shard in enumerate(self.info["shards"])]
         names = tuple(self.info["statement_names"])
-        self._hold(self.info["dataset"], self.info["fs"], names, _read_index(self.path), shards)
+        self._set(self.info["dataset"], self.info["fs"], names, _read_index(self.path), shards)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Corpus:
@@ -71,19 +65,16 @@ class Corpus:
 
     @classmethod
     def from_records(
-        cls,
-        records: Iterable[ECGRecord],
-        fs: float = 100,
-        splits: str | Sequence[str] | None = None,
+        cls, records: Iterable[ECGRecord], fs: float = 100, splits: str | Sequence[str] | None = None,
         name: str | None = None,
-    ) -> Corpus:
+    ) -> Corpus:  # fmt: skip
         """A corpus in memory.
 
         Args:
             records: a data set, or any records; they are resampled where needed.
             fs: sampling rate of the corpus, Hz.
-            splits: the split of all records, or of each; None takes that of the data set, or "train".
-            name: of the data set; None takes that of `records`, if it has one.
+            splits: split of all records, or of each; None takes that of the data set, or "train".
+            name: name of the data set; None takes that of `records`, if it has one.
 
         Raises:
             CorpusError: there are no records.
@@ -99,18 +90,14 @@ class Corpus:
         index = pd.DataFrame(rows)
         index["split"] = (getattr(records, "split", None) or "train") if splits is None else splits
         seen = {code for statements in index["statements"].map(json.loads) for code in statements}
-        names = getattr(records, "statement_names", None) or [
-            code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in seen
-        ]
-        corpus = cls.__new__(cls)
-        corpus.path, corpus.info = None, {}
-        shards = [np.concatenate(blocks)]
-        corpus._hold(name or getattr(records, "name", "records"), fs, tuple(names), index[list(COLUMNS)], shards)
-        return corpus
+        names = getattr(records, "statement_names", None)
+        names = tuple(names or [code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in seen])
+        name = name or getattr(records, "name", "records")
+        return cls._in_memory(name, fs, names, index[list(COLUMNS)], [np.concatenate(blocks)])
 
     @classmethod
     def concatenate(cls, corpora: Sequence[Corpus]) -> Corpus:
-        """Several corpora as one, in memory; it shares their signals. `index` says in `dataset` where a record is from.
+        """Several corpora as one, in memory; it shares their signals. Column `dataset` of `index` names their sources.
 
         Raises:
             CorpusError: their sampling rates differ.
@@ -118,20 +105,23 @@ class Corpus:
         if len({corpus.fs for corpus in corpora}) != 1:
             rates = ", ".join(f"{corpus.name} {corpus.fs:g} Hz" for corpus in corpora)
             raise CorpusError(f"corpora of one sampling rate can be joined, not {rates}; prepare them with one --fs")
-        first = np.cumsum([0, *(len(corpus._shards) for corpus in corpora)])
-        parts = [
-            corpus.index.assign(dataset=corpus.name, shard=corpus.index["shard"] + before)
-            for corpus, before in zip(corpora, first[:-1].tolist(), strict=True)
-        ]
+        shards, parts = [], []
+        for corpus in corpora:
+            parts.append(corpus.index.assign(dataset=corpus.name, shard=corpus.index["shard"] + len(shards)))
+            shards += corpus._shards
         seen = {code for corpus in corpora for code in corpus.statement_names}
-        joined = cls.__new__(cls)
-        joined.path, joined.info = None, {}
-        shards = [shard for corpus in corpora for shard in corpus._shards]
-        name, codes = "+".join(corpus.name for corpus in corpora), tuple(code for code in STATEMENTS if code in seen)
-        joined._hold(name, corpora[0].fs, codes, pd.concat(parts, ignore_index=True), shards)
-        return joined
+        names = tuple(code for code in STATEMENTS if code in seen)
+        name, index = "+".join(corpus.name for corpus in corpora), pd.concat(parts, ignore_index=True)
+        return cls._in_memory(name, corpora[0].fs, names, index, shards)
 
-    def _hold(
+    @classmethod
+    def _in_memory(cls, *contents: Any) -> Self:
+        corpus = cls.__new__(cls)
+        corpus.path, corpus.info = None, {}
+        corpus._set(*contents)
+        return corpus
+
+    def _set(
         self, name: str, fs: float, statement_names: tuple[str, ...], index: pd.DataFrame, shards: list[np.ndarray]
     ) -> None:
         self.name, self.fs, self.statement_names = name, float(fs), statement_names
@@ -150,11 +140,8 @@ class Corpus:
 
     def subset(self, rows: Sequence[int] | np.ndarray | slice) -> Corpus:
         """A corpus of some of the records, in memory; it shares their signals and copies none."""
-        corpus = type(self).__new__(type(self))
-        corpus.path, corpus.info = None, {}
         index = self.index.iloc[np.arange(len(self))[rows]].reset_index(drop=True)
-        corpus._hold(self.name, self.fs, self.statement_names, index, self._shards)
-        return corpus
+        return self._in_memory(self.name, self.fs, self.statement_names, index, self._shards)
 
     def __reduce__(self) -> Any:
         # a memory map would be pickled with all of its samples
@@ -169,7 +156,7 @@ class Corpus:
         """Numbers of the records of a split, or of all. Shape: (n,).
 
         Raises:
-            ValueError: no such split.
+            ValueError: there is no such split.
         """
         if split not in (None, *SPLITS):
             raise ValueError(f"no split {split!r}: there are {', '.join(SPLITS)}, and None for all records")
@@ -180,7 +167,7 @@ class Corpus:
 
         Args:
             rows: record numbers, or a mask. Shape: (n,).
-            seconds: how long the result is.
+            seconds: length of the result, s.
 
         Returns:
             float32 mV. Shape: (n, 12, T).
@@ -192,12 +179,12 @@ class Corpus:
             out, self._shard[rows].tolist(), self._offset[rows].tolist(), self._length[rows].tolist(), strict=True
         ):
             stored = self._shards[shard][offset : offset + len(LEADS) * samples].reshape(len(LEADS), samples)
-            _decode(stored[:, :length], block[:, : min(samples, length)])
+            decode(stored[:, :length], block[:, : min(samples, length)])
             block[:, samples:] = np.nan
         return out
 
     def statements(self, rows: Sequence[int] | np.ndarray | slice | None = None) -> list[dict[str, float]]:
-        """Findings of records, or of all: SCP code -> likelihood in percent."""
+        """Findings of some records, or of all: code -> likelihood in percent."""
         if self._statements is None:
             self._statements = [json.loads(text) for text in self.index["statements"]]
         return self._statements if rows is None else [self._statements[row] for row in np.arange(len(self))[rows]]
@@ -224,10 +211,10 @@ class Corpus:
             task: one of `tasks.TASKS`.
 
         Returns:
-            Names, and bool of shape (N, len(names)); columns are joined to the findings by name.
+            Names, and labels of shape (N, len(names)), bool; columns are joined to the findings by name.
 
         Raises:
-            ValueError: no such task.
+            ValueError: there is no such task.
         """
         classes = [aggregate([code], task) for code in self.statement_names]
         names = tuple(name for name in task_names(task) if any(name in found for found in classes))
@@ -235,76 +222,42 @@ class Corpus:
         return names, self.labels(self.statement_names).astype(np.int32) @ belongs.astype(np.int32) > 0
 
     def verify(self) -> None:
-        """Read all shards and compare their checksums.
+        """Read all shards and compare their checksums; a corpus in memory has none.
 
         Raises:
             CorpusError: the samples are not those that were written.
         """
-        for number, (shard, values) in enumerate(zip(self.info.get("shards", []), self._shards, strict=False)):
-            if hashlib.sha256(values).hexdigest() != shard["sha256"]:
-                name = SHARD_FILE.format(number)
+        for number, shard in enumerate(self.info.get("shards", [])):
+            name = SHARD_FILE.format(number)
+            if checksum(self.path / name) != shard["sha256"]:
                 raise CorpusError(
                     f"{self.path}: {name} is damaged (wrong checksum); delete the folder, prepare it again"
                 )
 
 
-def encode(record: ECGRecord, fs: float) -> tuple[np.ndarray, dict[str, Any]]:
-    """A record as int16 microvolts at a sampling rate (Hz), and what the index says of it.
-
-    Returns:
-        Shape: (12, length); and a row without `split`, `fold`, `shard`, `offset`, with the number of samples `clipped`.
-    """
-    microvolts = np.rint(resample(record.signal, record.fs, fs) * 1000.0)
-    missing = np.isnan(microvolts)
-    clipped = int((np.abs(microvolts) > LARGEST).sum())
-    samples = np.where(missing, MISSING, np.clip(np.nan_to_num(microvolts), -LARGEST, LARGEST)).astype(SAMPLE)
-    issues = (*record.issues, f"{clipped} samples clipped at 32.767 mV") if clipped else record.issues
-    return samples, {
-        "record_id": record.record_id, "patient_id": record.patient_id or record.record_id, "report": record.report,
-        "statements": json.dumps(record.statements), "age": record.age, "sex": record.sex, "issues": "; ".join(issues),
-        "length": samples.shape[1], "clipped": clipped,
-    }  # fmt: skip
-
-
-def _decode(stored: np.ndarray, out: np.ndarray) -> None:
-    """int16 microvolts to float32 mV, in one pass where no sample is missing."""
-    np.multiply(stored, np.float32(1e-3), out=out, dtype=np.float32)
-    if stored.min(initial=LARGEST) == MISSING:
-        out[stored == MISSING] = np.nan
-
-
 def _read_info(path: Path) -> dict[str, Any]:
-    try:
-        info = json.loads((path / INFO_FILE).read_text(encoding="utf-8"))
-        wanted = {"version": int, "dataset": str, "fs": (int, float), "statement_names": list, "shards": list}
-        valid = all(isinstance(info[key], kind) for key, kind in wanted.items()) and info["fs"] > 0
-        valid = valid and all(shard["bytes"] >= 0 and isinstance(shard["sha256"], str) for shard in info["shards"])
-    except OSError:
-        raise CorpusError(f"{path}: no finished corpus (no {INFO_FILE}); make one with `ecgscan prepare`") from None
-    except (ValueError, KeyError, TypeError, RecursionError):  # deeply nested JSON
-        valid = False
-    if not valid:
+    """The contents of `corpus.json`, checked."""
+    if not (path / INFO_FILE).is_file():
+        raise CorpusError(f"{path}: no finished corpus (no {INFO_FILE}); make one with `ecgscan prepare`")
+    info = read_json(path / INFO_FILE) or {}
+    wanted = {"version": int, "dataset": str, "fs": (int, float), "statement_names": list, "shards": list}
+    if not all(isinstance(info.get(key), kind) for key, kind in wanted.items()) or not (
+        info["fs"] > 0 and all(map(_describes_shard, info["shards"]))
+    ):
         raise CorpusError(f"{path}: {INFO_FILE} is damaged; delete the folder and prepare it again")
     if info["version"] != VERSION:
         raise CorpusError(f"{path}: version {info['version']} of the format, {VERSION} is needed; prepare it again")
     return info
 
 
+def _describes_shard(shard: Any) -> bool:
+    return isinstance(shard, dict) and isinstance(shard.get("bytes"), int) and isinstance(shard.get("sha256"), str)
+
+
 def _read_index(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path / INDEX_FILE, columns=list(COLUMNS))
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        reason = " ".join(str(error).split())[:120]
         raise CorpusError(
-            f"{path}: {INDEX_FILE} can't be read ({reason}); delete the folder, prepare it again"
+            f"{path}: {INDEX_FILE} can't be read ({reason(error)}); delete the folder, prepare it again"
         ) from None
-
-
-def _map_shard(path: Path, number: int, shard: dict[str, Any]) -> np.ndarray:
-    file = path / SHARD_FILE.format(number)
-    size = file.stat().st_size if file.is_file() else -1
-    if size != shard["bytes"] or size % SAMPLE.itemsize:
-        state = "absent" if size < 0 else f"{size} bytes long instead of {shard['bytes']}"
-        raise CorpusError(f"{path}: {file.name} is {state}; delete the folder and prepare it again")
-    # a plain array of the mapped samples: a slice of np.memmap itself takes longer than the samples in it
-    return np.asarray(np.memmap(file, dtype=SAMPLE, mode="r")) if size else np.empty(0, dtype=SAMPLE)

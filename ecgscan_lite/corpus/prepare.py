@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,14 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from ecgscan_lite.corpus.corpus import COLUMNS, INDEX_FILE, INFO_FILE, VERSION, Corpus
-from ecgscan_lite.corpus.shards import (
-    TEMPORARY,
-    Shard,
-    look_for_shards,
-    read_json,
-    read_part,
-    temporary_name,
-    write_json,
-    write_shard,
-)
+from ecgscan_lite.corpus.shards import Shard, read_json, read_part, unfinished_shards, write_json, write_shard
 from ecgscan_lite.datasets import SPLITS, Dataset, open_splits
 from ecgscan_lite.executors import cores, dask_cluster, map_unordered, process_pool
+from ecgscan_lite.files import TEMPORARY, remove_unfinished, write_atomically
 
-#: A shard per this many records, but no more than so many shards: each mapped shard holds a file open.
-RECORDS_PER_SHARD, MOST_SHARDS = 1024, 400
-#: Shards that a cluster is given at a time.
+#: Records of a shard, and the largest number of shards: each mapped shard holds a file open.
+RECORDS_PER_SHARD, MAX_SHARDS = 1024, 400
+#: Largest number of shards that a cluster is given at a time.
 SHARDS_IN_FLIGHT = 128
 
 _SETTINGS_FILE = "preparing.json"
@@ -41,23 +33,15 @@ _SCHEMA = pa.schema([(column, _TYPES.get(column, pa.string())) for column in COL
 
 
 def prepare(
-    name: str,
-    root: str | os.PathLike[str] | None,
-    out: str | os.PathLike[str],
-    *,
-    fs: float = 100,
-    jobs: int | None = None,
-    scheduler: str | None = None,
-    limit: int | None = None,
-    progress: bool = True,
-    records_per_shard: int | None = None,
-    **options: Any,
-) -> Path:
-    """Prepare a data set: read every record once, and write it as a corpus.
+    name: str, root: str | os.PathLike[str] | None, out: str | os.PathLike[str], *, fs: float = 100,
+    jobs: int | None = None, scheduler: str | None = None, limit: int | None = None, progress: bool = True,
+    records_per_shard: int | None = None, **options: Any,
+) -> Path:  # fmt: skip
+    """Prepare a data set: read every record once, and write it as a corpus. Returns the folder.
 
     A record that can't be read is left out, and listed with the reason in `corpus.json`. If the same preparation was
     interrupted, its finished shards are kept; if it was completed, nothing is done. The corpus is the same, byte for
-    byte, wherever and by how many processes it is written.
+    byte, wherever and by however many processes it is written.
 
     Args:
         name: a data set's name, see `open_dataset`.
@@ -67,17 +51,14 @@ def prepare(
         jobs: processes; None for one per core. A script that asks for several needs `if __name__ == "__main__":`.
         scheduler: address of a Dask scheduler, such as `tcp://10.0.0.1:8786`, whose workers do the work in place of
             processes here. All of its machines, and this one, need to have `root` and `out` at the same paths.
-        limit: how many records at most, taken from the splits in proportion; None for all.
+        limit: largest number of records, taken from the splits in proportion; None for all.
         progress: whether to show a bar, if the output is a terminal.
         records_per_shard: None for 1024, or more where there would be more than 400 shards.
-        **options: passed to `open_dataset`.
-
-    Returns:
-        The folder.
+        **options: arguments of `open_dataset`.
 
     Raises:
-        ValueError: no such data set, none of its records can be read, `out` holds something else, a process died, or
-            the cluster can't be used.
+        ValueError: there is no such data set, none of its records can be read, `out` holds something else, a process
+            died, or the cluster can't be used.
     """
     for key, value in (("limit", limit), ("jobs", jobs), ("records_per_shard", records_per_shard)):
         if value is not None and value < 1:
@@ -86,8 +67,8 @@ def prepare(
     out, root = Path(out).absolute(), root if root is None else Path(root).absolute()
     datasets = open_splits(name, root, fs=fs, **options)
     counts = _choose_records(datasets, limit)
-    total = sum(counts.values())
-    shards = _divide(counts, records_per_shard or max(RECORDS_PER_SHARD, math.ceil(total / MOST_SHARDS)))
+    size = records_per_shard or max(RECORDS_PER_SHARD, math.ceil(sum(counts.values()) / MAX_SHARDS))
+    shards = _divide(counts, size)
     settings = {
         "version": VERSION, "dataset": name, "fs": float(fs), "options": json.loads(json.dumps(options, default=str)),
         "limit": limit, "shards": len(shards), "records": _fingerprint(datasets, counts),
@@ -95,21 +76,16 @@ def prepare(
     if _is_finished(out, settings):
         Corpus(out)
     else:
-        waiting = [number for number, whole in enumerate(look_for_shards(out, len(shards))) if not whole]
-        tasks = (Shard(out, float(fs), number, _pieces(datasets, shards[number])) for number in waiting)
-        left = sum(len(numbers) for number in waiting for numbers in shards[number].values())
-        with tqdm(
-            total=total, initial=total - left, desc="records", unit="record", disable=not progress or None
-        ) as bar:
-            _write_shards(tasks, min(jobs or cores(), len(waiting)), scheduler, bar.update)
+        _write_shards(out, float(fs), datasets, shards, jobs, scheduler, progress)
         _finish(out, datasets, settings)
-    for leftover in (*out.glob(f"*{TEMPORARY}"), *out.glob("shard-*.json"), out / _SETTINGS_FILE):
+    remove_unfinished(out)
+    for leftover in (*out.glob("shard-*.json"), out / _SETTINGS_FILE):
         leftover.unlink(missing_ok=True)
     return out
 
 
 def _choose_records(datasets: dict[str, Dataset], limit: int | None) -> dict[str, int]:
-    """How many records of each split, its first: all, or in proportion to its size."""
+    """Number of records, from the first, that each split gives: all, or in proportion to its size."""
     sizes = {split: len(dataset) for split, dataset in datasets.items()}
     total = sum(sizes.values())
     if limit is None or limit >= total:
@@ -122,7 +98,7 @@ def _choose_records(datasets: dict[str, Dataset], limit: int | None) -> dict[str
 
 
 def _divide(counts: dict[str, int], size: int) -> list[dict[str, range]]:
-    """Shards of equal size, so that processes end together: the numbers of the records of each split in each."""
+    """Shards of equal size, so that processes end together: for each, numbers of the records of each split."""
     total = sum(counts.values())
     shards = max(math.ceil(total / size), 1)
     ends = [total * number // shards for number in range(shards + 1)]
@@ -130,7 +106,7 @@ def _divide(counts: dict[str, int], size: int) -> list[dict[str, range]]:
 
 
 def _between(counts: dict[str, int], start: int, end: int) -> Iterator[tuple[str, range]]:
-    """Of the splits' records one after another, those from `start` to `end`."""
+    """Numbers, within each split, of the records from `start` to `end` of all splits one after another."""
     first = 0
     for split, count in counts.items():
         numbers = range(max(start - first, 0), min(end - first, count))
@@ -140,14 +116,14 @@ def _between(counts: dict[str, int], start: int, end: int) -> Iterator[tuple[str
 
 
 def _fingerprint(datasets: dict[str, Dataset], counts: dict[str, int]) -> str:
-    """Tells this choice of records from others."""
+    """A checksum that differs for another choice of records."""
     ids = {split: getattr(dataset, "record_ids", range(len(dataset))) for split, dataset in datasets.items()}
     names = [(split, record_id) for split, count in counts.items() for record_id in ids[split][:count]]
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def _pieces(datasets: dict[str, Dataset], shard: dict[str, range]) -> tuple[tuple[str, Dataset, Sequence[int]], ...]:
-    """Those rows of the tables that a shard needs: a whole table would be too much to send with every shard."""
+    """The rows of the tables that a shard needs: a whole table would be too much to send with every shard."""
     return tuple(
         (split, datasets[split].take(numbers), range(len(numbers)))
         if hasattr(datasets[split], "take")
@@ -157,10 +133,10 @@ def _pieces(datasets: dict[str, Dataset], shard: dict[str, range]) -> tuple[tupl
 
 
 def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
-    """Whether the folder holds this corpus already; makes it ready if it is new or this corpus was begun.
+    """Whether the folder holds this corpus already; a new folder is made and marked with the settings.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the folder holds something else.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: a file; name a new folder")
@@ -181,28 +157,35 @@ def _check_same(file: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{file}: damaged; delete the folder {file.parent} and prepare it again")
     other = [key for key in settings if there.get(key) != settings[key]]
     if other:
-        detail = ", ".join(f"{key} {there.get(key)!r} instead of {settings[key]!r}" for key in other)[:200]
-        raise ValueError(
-            f"{file.parent}: holds a corpus prepared otherwise ({detail}); name another folder or delete it"
-        )
+        how = ", ".join(f"{key} {there.get(key)!r} instead of {settings[key]!r}" for key in other)[:200]
+        raise ValueError(f"{file.parent}: holds a corpus prepared otherwise ({how}); name another folder or delete it")
 
 
-def _write_shards(tasks: Iterator[Shard], jobs: int, scheduler: str | None, advance: Callable[[int], Any]) -> None:
-    if scheduler is None and jobs <= 1:
-        for task in tasks:
-            write_shard(task, advance)
-        return
-    workers = process_pool(jobs, "shards") if scheduler is None else dask_cluster(scheduler, "shards")
-    with workers as executor:
-        for count in map_unordered(executor, write_shard, tasks, 2 * jobs if scheduler is None else SHARDS_IN_FLIGHT):
-            advance(count)
+def _write_shards(
+    out: Path, fs: float, datasets: dict[str, Dataset], shards: list[dict[str, range]], jobs: int | None,
+    scheduler: str | None, progress: bool,
+) -> None:  # fmt: skip
+    """Write the shards that an earlier run has not finished."""
+    waiting = unfinished_shards(out, len(shards))
+    tasks = (Shard(out, fs, number, _pieces(datasets, shards[number])) for number in waiting)
+    sizes = [sum(map(len, shard.values())) for shard in shards]
+    total, jobs = sum(sizes), min(jobs or cores(), len(waiting))
+    done = total - sum(sizes[number] for number in waiting)
+    with tqdm(total=total, initial=done, desc="records", unit="record", disable=not progress or None) as bar:
+        if scheduler is None and jobs <= 1:
+            for task in tasks:
+                write_shard(task, bar.update)
+            return
+        workers = process_pool(jobs, "shards") if scheduler is None else dask_cluster(scheduler, "shards")
+        with workers as executor:
+            for count in map_unordered(executor, write_shard, tasks, 2 * jobs if scheduler is None else SHARDS_IN_FLIGHT):
+                bar.update(count)
 
 
 def _finish(out: Path, datasets: dict[str, Dataset], settings: dict[str, Any]) -> None:
     """Write the index, a shard at a time, and, last of all, the file that makes the folder a corpus."""
     counts, patients, shards, refused = Counter[str](), set[str](), [], []
-    temporary = temporary_name(out / INDEX_FILE)
-    with pq.ParquetWriter(temporary, _SCHEMA) as index:
+    with write_atomically(out / INDEX_FILE) as temporary, pq.ParquetWriter(temporary, _SCHEMA) as index:
         for number in range(settings["shards"]):
             part = read_part(out, number)
             if part is None:
@@ -215,11 +198,10 @@ def _finish(out: Path, datasets: dict[str, Dataset], settings: dict[str, Any]) -
             counts += Counter(row["split"] for row in rows)
             counts["clipped_samples"] += sum(row["clipped"] for row in rows)
             counts["with_report"] += sum(row["report"] is not None for row in rows)
-    records = sum(counts[split] for split in SPLITS)
-    if not records:
-        reason = f"the first: {refused[0]['reason']}" if refused else "there are none"
-        raise ValueError(f"{settings['dataset']}: none of its {len(refused)} records can be read; {reason}")
-    temporary.replace(out / INDEX_FILE)
+        records = sum(counts[split] for split in SPLITS)
+        if not records:
+            why = f"the first: {refused[0]['reason']}" if refused else "there are none"
+            raise ValueError(f"{settings['dataset']}: none of its {len(refused)} records can be read; {why}")
     summary = {"records": records, "refused": len(refused), "patients": len(patients)}
     summary |= {key: counts[key] for key in ("clipped_samples", "with_report", *SPLITS)}
     summary["without_file"] = sum(getattr(dataset, "missing", 0) for dataset in datasets.values())

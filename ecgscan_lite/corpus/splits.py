@@ -9,7 +9,8 @@ import pandas as pd
 
 from ecgscan_lite.corpus.corpus import Corpus
 from ecgscan_lite.datasets import SPLITS
-from ecgscan_lite.evaluation.statistics import check_disjoint
+from ecgscan_lite.datasets.patient_splits import check_disjoint
+from ecgscan_lite.datasets.tables import read_table
 
 _COLUMNS = ("record_id", "split")
 
@@ -22,23 +23,18 @@ def read_splits(path: str | os.PathLike[str]) -> pd.Series:
     """Splits of records from a CSV with the columns `record_id` and `split`, in any order and beside any others.
 
     Args:
-        path: a CSV file; the splits are train, val and test.
+        path: CSV file whose splits are train, val and test.
 
     Returns:
         The split of each record, by its id.
 
     Raises:
-        SplitError: no such table, another split's name, or a record that is there twice.
+        SplitError: there is no such table, a split is unknown, or a record is there twice.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except OSError as error:
-        raise SplitError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # pandas' parser errors, and bytes that are no text
-        raise SplitError(f"{path}: not a table: {' '.join(str(error).split())[:120]}") from None
-    absent = [column for column in _COLUMNS if column not in table]
-    if absent:
-        raise SplitError(f"{path}: it has no column {' and no column '.join(absent)}")
+        table = read_table(Path(path), _COLUMNS, "check the path", dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise SplitError(str(error)) from None
     ids, split = table["record_id"].str.strip(), table["split"].str.strip().str.lower()
     others = split[~split.isin(SPLITS)]
     if len(others):
@@ -68,10 +64,7 @@ def with_splits(corpus: Corpus, path: str | os.PathLike[str]) -> Corpus:
     chosen = corpus.subset(ids.isin(splits.index).to_numpy())
     chosen.index["split"] = splits.loc[chosen.index["record_id"].astype(str)].to_numpy()
     try:
-        check_disjoint(*(chosen.index["patient_id"].iloc[chosen.rows(split)] for split in SPLITS))
+        check_disjoint(*(chosen.index["patient_id"].iloc[chosen.rows(split)] for split in SPLITS), names=SPLITS)
     except ValueError as error:
-        named = str(error)
-        for number, split in enumerate(SPLITS):
-            named = named.replace(f"split {number}", split)
-        raise SplitError(f"{Path(path).name}: {named}") from None
+        raise SplitError(f"{Path(path).name}: {error}") from None
     return chosen

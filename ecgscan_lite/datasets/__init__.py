@@ -13,7 +13,7 @@ from ecgscan_lite.ecg.records import ECGRecord
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 #: Module and class of each data set.
-_HOMES: dict[str, tuple[str, str]] = {
+_CLASSES: dict[str, tuple[str, str]] = {
     "synthetic": ("synthetic.dataset", "Synthetic"),
     "ptbxl": ("ptbxl", "PTBXL"),
     "mimic_iv_ecg": ("mimic_iv_ecg", "MIMICIVECG"),
@@ -24,14 +24,11 @@ _HOMES: dict[str, tuple[str, str]] = {
     "csn": ("cinc", "CinC"),
     "folder": ("wfdb_folder", "WFDBFolder"),
 }
-DATASETS: tuple[str, ...] = tuple(_HOMES)
+DATASETS: tuple[str, ...] = tuple(_CLASSES)
 
 
 class Dataset(Protocol):
-    """What all data sets have in common. They can be pickled.
-
-    Those read from files are a `TableDataset`.
-    """
+    """What all data sets have in common. They can be pickled; those read from files are a `TableDataset`."""
 
     name: str
     split: str | None
@@ -50,30 +47,31 @@ def open_dataset(
     Args:
         name: "synthetic" (no root), "ptbxl", "mimic_iv_ecg", "code15", "cpsc2018", "georgia", "ningbo", "csn"
             (Chapman-Shaoxing-Ningbo), or "folder" (WFDB records with a CSV file of your own, see `WFDBFolder`).
-        root: the folder that its publisher's archive unpacks to, or that of the records.
+        root: folder that the publisher's archive unpacks to, or that of the records.
         split: "train", "val" or "test"; None for all records.
-        **options: passed to the data set's class, such as `fs=500`.
+        **options: arguments of the data set's class, such as `fs=500`.
 
     Raises:
-        ValueError: unknown name, split or option, or there is no such data set in `root`.
+        ValueError: the name, split or option is unknown, or there is no such data set in `root`.
     """
-    if name not in _HOMES:
+    if name not in _CLASSES:
         raise ValueError(f"no data set {name!r}: there are {', '.join(DATASETS)}")
     if split not in (None, *SPLITS):
         raise ValueError(f"no split {split!r}: there are {', '.join(SPLITS)}, and None for all records")
-    module, attribute = _HOMES[name]
-    opener = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    module, class_name = _CLASSES[name]
+    dataset = getattr(importlib.import_module(f"{__name__}.{module}"), class_name)
     if name != "synthetic":
         if root is None:
             raise ValueError(f"{name} needs a root: the folder that its publisher's archive unpacks to")
         options = {"root": root, **options}
     if module == "cinc":
         options = {"name": name, **options}
+    signature = inspect.signature(dataset)
     try:
-        inspect.signature(opener).bind(split=split, **options)
+        signature.bind(split=split, **options)
     except TypeError as error:
-        raise ValueError(f"{name}: {error}; options are {', '.join(inspect.signature(opener).parameters)}") from None
-    return opener(split=split, **options)
+        raise ValueError(f"{name}: {error}; options are {', '.join(signature.parameters)}") from None
+    return dataset(split=split, **options)
 
 
 def open_splits(name: str, root: str | os.PathLike[str] | None = None, **options: Any) -> dict[str, Dataset]:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
-from ecgscan_lite.datasets.tables import TableDataset, find_headers
+from ecgscan_lite.datasets.tables import TableDataset, find_headers, rows_of_split
 from ecgscan_lite.ecg.records import ECGRecord, read_record
 from ecgscan_lite.ecg.statements import CPSC2018_STATEMENTS, SNOMED_STATEMENTS
 
-#: Folders that hold a collection, below the root, by the collection's name.
+#: Folders of a collection below the root, by the collection's name.
 _FOLDERS: dict[str, tuple[str, ...]] = {
     "cpsc2018": ("cpsc2018", "cpsc_2018"),
     "georgia": ("georgia",),
@@ -49,7 +48,7 @@ class CinC(TableDataset):
         fs: sampling rate to resample to, Hz; None keeps that of the files.
 
     Raises:
-        ValueError: unknown name, or no records there.
+        ValueError: the name is unknown, or there are no records.
     """
 
     def __init__(
@@ -57,7 +56,8 @@ class CinC(TableDataset):
     ) -> None:
         if name not in _FOLDERS:
             raise ValueError(f"no collection {name!r}: there are {', '.join(_FOLDERS)}")
-        self.root, self.name, self.split, self.fs = Path(root), name, split, fs
+        super().__init__(root, split, fs)
+        self.name = name
         self.statement_names = CPSC2018_STATEMENTS if name == "cpsc2018" else SNOMED_STATEMENTS
         folders = [self.root / folder for folder in _FOLDERS[name] if (self.root / folder).is_dir()] or [self.root]
         headers = pd.Series(sorted(header for folder in folders for header in find_headers(folder)), dtype=object)
@@ -65,7 +65,7 @@ class CinC(TableDataset):
             raise ValueError(f"{self.root}: no records (.hea) of {name} in it or below")
         ids = headers.map(os.path.basename).str.removesuffix(".hea")
         table = pd.DataFrame({"record_id": ids, "header": headers, "split": assign_splits(ids)})
-        self.table = (table if split is None else table[table["split"] == split]).reset_index(drop=True)
+        self.table = rows_of_split(table, split)
 
     def read(self, row: pd.Series) -> ECGRecord:
         record = read_record(row["header"], fs=self.fs)

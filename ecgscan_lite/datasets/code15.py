@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
-from ecgscan_lite.datasets.tables import TableDataset, read_table, require_unique
-from ecgscan_lite.ecg.readers.wfdb import one_line
+from ecgscan_lite.datasets.tables import TableDataset, read_table, require_unique, rows_of_split
 from ecgscan_lite.ecg.records import ECGRecord, RecordError, resample, signal_issues, to_float32
+from ecgscan_lite.files import reason
 
 if TYPE_CHECKING:
     import h5py
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FS = 400.0
 #: Millivolts in a unit of the tracings. The publisher states none there, but made the files with `--scale 2` from
 #: records in mV (README of github.com/antonior92/ecg-preprocessing); twice the amplitude of other data sets is also
-#: what users of github.com/antonior92/ecg-age-prediction measured. "1e-4 V", said of the model's input, is not it.
+#: what users of github.com/antonior92/ecg-age-prediction measured. "1e-4 V" is the unit of the model's input only.
 MILLIVOLTS = 0.5
 #: Columns of `exams.csv` that are findings, and their statements.
 FINDINGS = {"1dAVb": "1AVB", "RBBB": "CRBBB", "LBBB": "CLBBB", "SB": "SBRAD", "ST": "STACH", "AF": "AFIB",
@@ -44,7 +44,7 @@ class CODE15(TableDataset):
     Attributes:
         table: `record_id` (`exam_id`), `patient_id`, `trace_file`, `split`, age, sex and findings of each exam, file by
             file, so that a shard of a corpus is read from one or two.
-        missing: how many exams of the split are in files that are not there.
+        missing: number of exams of the split that are in files that are not there.
 
     Args:
         root: folder of `exams.csv` and the HDF5 files.
@@ -61,7 +61,7 @@ class CODE15(TableDataset):
     def __init__(self, root: str | os.PathLike[str], split: str | None = None, fs: float | None = None) -> None:
         if importlib.util.find_spec("h5py") is None:
             raise ValueError("code15 is read with h5py, which is not installed: pip install 'ecgscan_lite[code15]'")
-        self.root, self.split, self.fs = Path(root), split, fs
+        super().__init__(root, split, fs)
         path = self.root / _EXAMS
         table = read_table(path, _COLUMNS, dtype=str)
         require_unique(table["exam_id"], path, "exam_id")
@@ -72,7 +72,7 @@ class CODE15(TableDataset):
             table[column] = table[column].str.lower().isin(("true", "1"))
         table["patient_id"] = table["patient_id"].fillna(table["exam_id"])
         table["split"] = assign_splits(table["patient_id"])
-        table = table if split is None else table[table["split"] == split]
+        table = rows_of_split(table, split)
         there = table["trace_file"].isin([file.name for file in self.root.glob("*.hdf5")])
         if not there.any():
             raise ValueError(f"{self.root}: no file that {_EXAMS} names is there, such as exams_part0.hdf5; fetch one")
@@ -83,13 +83,12 @@ class CODE15(TableDataset):
     def read(self, row: pd.Series) -> ECGRecord:
         part = _open_part(str(self.root / row["trace_file"]))
         signal = to_float32(MILLIVOLTS * part.tracing(row["record_id"]))
-        issues = signal_issues(signal)
         fs = FS if self.fs is None else float(self.fs)
         return ECGRecord(
             signal=resample(signal, FS, fs), fs=fs, record_id=row["record_id"], patient_id=row["patient_id"],
             statements={code: 100.0 for column, code in FINDINGS.items() if row[column]},
             age=float(row["age"]) if 0 <= row["age"] <= 130 else None,
-            sex=row["sex"] if isinstance(row["sex"], str) else None, issues=tuple(issues),
+            sex=row["sex"] if isinstance(row["sex"], str) else None, issues=tuple(signal_issues(signal)),
         )  # fmt: skip
 
 
@@ -105,7 +104,7 @@ class _Part:
             self.tracings, ids = self._plain("tracings", 3), self._plain("exam_id", 1)
             self.rows = {str(number): row for row, number in enumerate(ids[:].tolist())}
         except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise RecordError(f"{self.name}: can't be read ({one_line(error)}); fetch it again") from None
+            raise RecordError(f"{self.name}: can't be read ({reason(error)}); fetch it again") from None
         shape = self.tracings.shape
         if shape[2] != 12 or shape[1] > _LONGEST or len(ids) > shape[0] or self.tracings.dtype.kind != "f":
             raise RecordError(f"{self.name}: its tracings are {self.tracings.dtype} {shape}, not (n, 4096, 12) floats")
@@ -126,7 +125,7 @@ class _Part:
         try:
             samples = self.tracings[self.rows[exam_id]].astype(np.float64)
         except (OSError, RuntimeError) as error:
-            raise RecordError(f"{self.name}: exam {exam_id} can't be read: {one_line(error)}") from None
+            raise RecordError(f"{self.name}: exam {exam_id} can't be read: {reason(error)}") from None
         inside = np.flatnonzero((samples != 0).any(axis=1))
         if not len(inside):
             raise RecordError(f"{self.name}: exam {exam_id} holds nothing but zeros")

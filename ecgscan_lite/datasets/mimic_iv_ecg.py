@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
-from ecgscan_lite.datasets.tables import TableDataset, read_below, read_table, require_unique
+from ecgscan_lite.datasets.tables import TableDataset, read_below, read_table, require_unique, rows_of_split
 from ecgscan_lite.ecg.records import ECGRecord
 
 RECORD_LIST, MEASUREMENTS = "record_list.csv", "machine_measurements.csv"
@@ -26,7 +26,7 @@ class MIMICIVECG(TableDataset):
     and are not read.
 
     There are no official folds. The split follows from `subject_id` alone (`assign_split`), so that no patient is in
-    two. Whether a record's files are there is found out when it is read, since looking for 800,000 takes minutes.
+    two. A record's files are looked for when it is read, since looking for 800,000 takes minutes.
 
     Attributes:
         table: `record_id` (`study_id`), `patient_id` (`subject_id`), `path`, `report`, `split` of each record, in the
@@ -45,7 +45,7 @@ class MIMICIVECG(TableDataset):
     statement_names: tuple[str, ...] = ()
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None, fs: float | None = None) -> None:
-        self.root, self.split, self.fs = Path(root), split, fs
+        super().__init__(root, split, fs)
         records = read_table(self.root / RECORD_LIST, ("subject_id", "study_id", "path"), dtype=str, engine="pyarrow")
         require_unique(records["study_id"], self.root / RECORD_LIST, "study_id")
         patients = records["subject_id"].fillna(records["study_id"])
@@ -54,7 +54,7 @@ class MIMICIVECG(TableDataset):
         )
         table["split"] = assign_splits(patients)
         table["report"] = table["record_id"].map(_read_reports(self.root / MEASUREMENTS))
-        self.table = (table if split is None else table[table["split"] == split]).reset_index(drop=True)
+        self.table = rows_of_split(table, split)
 
     def read(self, row: pd.Series) -> ECGRecord:
         record = read_below(self.root, row["path"], RECORD_LIST, self.fs)
@@ -74,7 +74,7 @@ def _read_reports(path: Path) -> pd.Series:
 
 
 def join_sentences(lines: pd.DataFrame) -> pd.Series:
-    """A text of each row: its cells that are not empty, as sentences; None where there are none."""
+    """One text per row: its cells that are not empty, as sentences; None where there are none. Shape: (N,)."""
     text = np.full(len(lines), "", dtype=object)
     for column in lines:
         numbers, found = pd.factorize(lines[column])  # a recorder says the same few thousand things all the time

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.datasets.tables import TableDataset, read_table
-from ecgscan_lite.ecg.records import ECGRecord, RecordError, read_record
+from ecgscan_lite.datasets.tables import TableDataset, read_below, read_table, rows_of_split
+from ecgscan_lite.ecg.records import ECGRecord, RecordError
 from ecgscan_lite.ecg.statements import STATEMENTS
 
 #: Official use of the ten folds: 9 and 10 are the ones with records that a human has validated.
@@ -20,6 +20,7 @@ SPLIT_FOLDS: dict[str, tuple[int, ...]] = {"train": tuple(range(1, 9)), "val": (
 REPORTS: tuple[str, ...] = ("english", "any")
 
 _NO_REPORT = ("trace only requested.", "trace only requested")
+_TABLE = "ptbxl_database.csv"
 _COLUMNS = ("ecg_id", "patient_id", "age", "sex", "report", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
 _FILE_NAME = re.compile(r"[\w-]+(/[\w-]+)*", re.ASCII)
 _ENGLISH = re.compile(
@@ -44,7 +45,7 @@ class PTBXL(TableDataset):
     Attributes:
         table: rows of `ptbxl_database.csv` that are in the split and have a file, with columns `split`, `fold`
             (`strat_fold`) and `record_id` (`ecg_id`).
-        missing: how many records of the split have no file at this sampling rate.
+        missing: number of records of the split that have no file at this sampling rate.
         statement_names: the 71 SCP-ECG statements.
 
     Args:
@@ -66,13 +67,13 @@ class PTBXL(TableDataset):
     ) -> None:
         if reports not in REPORTS:
             raise ValueError(f"reports={reports!r}: choose one of {', '.join(REPORTS)}")
-        self.root, self.split, self.fs, self.reports = Path(root), split, float(fs), reports
+        super().__init__(root, split, float(fs))
+        self.reports = reports
         column = "filename_lr" if fs <= 100 else "filename_hr"
         table = _read_table(self.root)
         table["file"] = table[column].fillna("").astype(str)
-        if split is not None:
-            table = table[table["split"] == split]
-        there = _is_there(self.root, table["file"])
+        table = rows_of_split(table, split)
+        there = _have_headers(self.root, table["file"])
         if not there.any():
             raise ValueError(f"{self.root}: no file that {column} names is there; choose another fs, or fetch them")
         self.absent = table["split"].to_numpy(dtype=object)[~there]
@@ -80,7 +81,7 @@ class PTBXL(TableDataset):
 
     def read(self, row: pd.Series) -> ECGRecord:
         return replace(
-            read_record(_path_inside(self.root, row["file"]), fs=self.fs),
+            read_below(self.root, row["file"], _TABLE, self.fs, _FILE_NAME),
             record_id=row["record_id"],
             patient_id=None if pd.isna(row["patient_id"]) else str(int(row["patient_id"])),
             report=choose_report(row["report"], row.get("report_en"), self.reports),
@@ -93,21 +94,23 @@ class PTBXL(TableDataset):
 def choose_report(report: object, report_en: object = None, reports: str = "english") -> str | None:
     """The report to use, None where there is none.
 
-    The English rendering comes first, then the original if it is English or any language will do. A text that only says
-    that no report was asked for is none.
+    The English translation comes first, then the original if it is English or any language is wanted. A text that only
+    says that no report was asked for is none.
+
+    Args:
+        report: cell of the original report.
+        report_en: cell of the English translation.
+        reports: "english" or "any".
     """
-    for text, will_do in ((report_en, True), (report, reports == "any")):
+    for text, any_language in ((report_en, True), (report, reports == "any")):
         report = " ".join(text.split()) if isinstance(text, str) else ""
-        if report and report.lower() not in _NO_REPORT and (will_do or is_english(report)):
+        if report and report.lower() not in _NO_REPORT and (any_language or is_english(report)):
             return report
     return None
 
 
 def is_english(report: str) -> bool:
-    """Whether a report of PTB-XL is English rather than German or Swedish.
-
-    It is where more of its words are on a list of English words of reports than look German or Swedish.
-    """
+    """Whether a report of PTB-XL is English: more of its words are on an English list than look German or Swedish."""
     words = re.findall(r"[^\W\d_]+", report.lower())
     english, foreign = (
         [word for word in words if markers.fullmatch(word)] for markers in (_ENGLISH, _GERMAN_OR_SWEDISH)
@@ -133,7 +136,7 @@ def _age(age: float) -> float | None:
 
 
 def _read_table(root: Path) -> pd.DataFrame:
-    path = root / "ptbxl_database.csv"
+    path = root / _TABLE
     table = read_table(path, _COLUMNS, low_memory=False)
     for column in ("patient_id", "age", "sex", "strat_fold"):
         table[column] = pd.to_numeric(table[column], errors="coerce")
@@ -145,16 +148,12 @@ def _read_table(root: Path) -> pd.DataFrame:
     return table
 
 
-def _is_there(root: Path, names: pd.Series) -> np.ndarray:
-    """Which records have a header, by one look at each folder; names that leave the root are refused when read."""
+def _have_headers(root: Path, names: pd.Series) -> np.ndarray:
+    """Which records have a header, by one look at each folder; names that leave the root are refused when read.
+
+    Shape: (N,), bool.
+    """
     safe = names.map(lambda name: bool(_FILE_NAME.fullmatch(name))).to_numpy()
     folders = {str(Path(name).parent) for name in names[safe]}
     headers = {f"{folder}/{header.name}" for folder in folders for header in (root / folder).glob("*.hea")}
     return ((names + ".hea").isin(headers).to_numpy() & safe) | (~safe & (names != "").to_numpy())
-
-
-def _path_inside(root: Path, name: str) -> Path:
-    path = root / name
-    if not _FILE_NAME.fullmatch(name) or not path.resolve().is_relative_to(root.resolve()):
-        raise RecordError(f"ptbxl_database.csv names {name[:80]!r}, which is outside {root}")
-    return path

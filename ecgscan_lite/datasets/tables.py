@@ -1,9 +1,10 @@
-"""Data sets that a table describes, a row per record: what they have in common, and how their tables are read."""
+"""Data sets that a table describes, a row per record: what they have in common, and how tables and records are read."""
 
 from __future__ import annotations
 
 import copy
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.ecg.readers.wfdb import one_line
 from ecgscan_lite.ecg.records import ECGRecord, RecordError, read_record
+from ecgscan_lite.files import is_inside, reason
 
 
 class TableDataset(ABC):
@@ -21,13 +22,17 @@ class TableDataset(ABC):
 
     Attributes:
         table: a row per record, with the columns `record_id`, `split` and, where the publisher has folds, `fold`.
-        split: the split that the records are of; None for all.
-        absent: the split of each record that the publisher lists and whose files are not there. Shape: (n,), of str.
+        root: folder of the files.
+        split: the split that the records belong to; None for all.
+        fs: sampling rate to resample to, Hz; None keeps that of the files.
+        absent: split of each record that the publisher lists and whose files are not there. Shape: (n,), of str.
     """
 
     table: pd.DataFrame
-    split: str | None
     absent: np.ndarray = np.empty(0, dtype=object)
+
+    def __init__(self, root: str | os.PathLike[str], split: str | None, fs: float | None) -> None:
+        self.root, self.split, self.fs = Path(root), split, fs
 
     @property
     def record_ids(self) -> list[str]:
@@ -43,7 +48,7 @@ class TableDataset(ABC):
 
     @property
     def missing(self) -> int:
-        """How many records of the split have no file."""
+        """Number of records of the split that have no file."""
         return len(self.absent) if self.split is None else int((self.absent == self.split).sum())
 
     def take(self, rows: Sequence[int] | np.ndarray, split: str | None = None) -> Self:
@@ -52,9 +57,9 @@ class TableDataset(ABC):
         part.table, part.split = self.table.iloc[rows].reset_index(drop=True), split or self.split
         return part
 
-    def only(self, split: str | None) -> Self:
-        """The records of a split, or all."""
-        return self if split is None else self.take(np.flatnonzero(self.table["split"] == split), split)
+    def only(self, split: str) -> Self:
+        """The records of a split."""
+        return self.take(np.flatnonzero(self.table["split"] == split), split)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -74,23 +79,26 @@ class TableDataset(ABC):
         """
 
 
-def read_table(path: Path, needed: Sequence[str], **options: Any) -> pd.DataFrame:
+def read_table(
+    path: Path, needed: Sequence[str], advice: str = "root is the folder that the archive unpacks to", **options: Any
+) -> pd.DataFrame:
     """A CSV file as a table.
 
     Args:
         path: the file.
         needed: columns that it has to have.
-        **options: passed to `pandas.read_csv`.
+        advice: words on what to do if there is no such file, for the message.
+        **options: arguments of `pandas.read_csv`.
 
     Raises:
-        ValueError: there is no such file, it is no table, or a column is absent.
+        ValueError: the file can't be read, is no table, or lacks a column; the message is one line.
     """
     if not path.is_file():
-        raise ValueError(f"{path.parent}: no {path.name} there; root is the folder that the archive unpacks to")
+        raise ValueError(f"{path.parent}: no {path.name} there; {advice}")
     try:
         table = pd.read_csv(path, **options)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a table: {one_line(error)}") from None
+    except (OSError, ValueError) as error:  # pandas' parser errors, and bytes that are no text, are ValueErrors
+        raise ValueError(f"{path}: not a table: {reason(error)}") from None
     absent = [column for column in needed if column not in table]
     if absent:
         raise ValueError(f"{path}: it has no column {', '.join(absent)}")
@@ -98,10 +106,15 @@ def read_table(path: Path, needed: Sequence[str], **options: Any) -> pd.DataFram
 
 
 def require_unique(ids: pd.Series, path: Path, what: str) -> None:
-    """Refuse a table that names a record not at all, or more than once: its two rows could land in two splits.
+    """Refuse a table with an empty or repeated identifier: two rows of one record could land in two splits.
+
+    Args:
+        ids: column of identifiers.
+        path: file of the table, for the message.
+        what: name of the identifiers, for the message.
 
     Raises:
-        ValueError: it does.
+        ValueError: an identifier is empty, or is there more than once.
     """
     if ids.isna().any():
         raise ValueError(f"{path}: {what} of row {int(ids.isna().to_numpy().argmax()) + 2} is empty")
@@ -110,18 +123,28 @@ def require_unique(ids: pd.Series, path: Path, what: str) -> None:
         raise ValueError(f"{path}: {what} {str(twice.iloc[0])[:80]!r} is there more than once")
 
 
-def read_below(root: Path, name: str, table: str, fs: float | None) -> ECGRecord:
+def rows_of_split(table: pd.DataFrame, split: str | None) -> pd.DataFrame:
+    """The rows of a split, or all, numbered from 0."""
+    return (table if split is None else table[table["split"] == split]).reset_index(drop=True)
+
+
+def read_below(
+    root: Path, name: str, table: str, fs: float | None, allowed: re.Pattern[str] | None = None
+) -> ECGRecord:
     """The WFDB record that a table names by its path below the root.
+
+    Args:
+        root: folder that the record has to lie in.
+        name: path of the record, relative to the root, without suffix.
+        table: name of the table, for the message.
+        fs: sampling rate to resample to, Hz; None keeps that of the file.
+        allowed: pattern that names have to match; None for none.
 
     Raises:
         RecordError: the path leaves the root, or the record can't be read.
     """
     path = Path(os.path.normpath(root / name)) if name else root
-    try:
-        inside = path != root and path.resolve().is_relative_to(root.resolve())
-    except (OSError, ValueError, RuntimeError):  # a null character, a loop of links
-        inside = False
-    if not inside:
+    if path == root or not is_inside(root, path) or not (allowed is None or allowed.fullmatch(name)):
         raise RecordError(f"{table} names {name[:80]!r}, which is outside {root}")
     return read_record(path, fs=fs)
 

@@ -1,4 +1,4 @@
-"""A folder of WFDB records with a table of one's own: the way in for data that no module here knows."""
+"""A folder of WFDB records with a table of your own, for data that no other module here reads."""
 
 from __future__ import annotations
 
@@ -10,58 +10,53 @@ from typing import Any
 
 import pandas as pd
 
+from ecgscan_lite.datasets import tables
 from ecgscan_lite.datasets.patient_splits import assign_splits
-from ecgscan_lite.datasets.tables import TableDataset, find_headers, read_below, read_table, require_unique
-from ecgscan_lite.ecg.records import ECGRecord
+from ecgscan_lite.ecg.records import SEXES, ECGRecord
 from ecgscan_lite.ecg.statements import STATEMENTS
 
 _TABLE = "records.csv"
 _SPLITS = ("train", "val", "test")
-_SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 
 
-class WFDBFolder(TableDataset):
+class WFDBFolder(tables.TableDataset):
     """WFDB records in a folder, described by a CSV file or not at all.
 
     The columns of the CSV file; it may have others, which are ignored:
 
     - `path`: the record, relative to the root, without suffix, such as `2024/a0001`. It is the record's identifier.
-    - `patient_id`: who the patient is. Without it each record counts as a patient.
+    - `patient_id`: the patient's identifier. Without it each record counts as a patient.
     - `split`: train, val or test, for all records or none. Without it the patient's identifier decides
       (`assign_split`): about 80 % train, 10 % validation, 10 % test.
     - `report`: the written report, in English.
     - `age` in years, and `sex`: male, female, M or F.
     - `statements`: SCP codes, as `NORM;SR`, as a JSON list, or as a JSON object with their likelihoods in percent.
 
-    Only `path` has to be there. Where a cell is empty or a column absent, the record's header speaks (`Age`, `Sex`,
-    `Dx`). Without a CSV file all records in the folder and below it are read. Whether a record's files are there is
-    found out when it is read.
+    Only `path` has to be there. Where a cell is empty or a column absent, the record's header is used (`Age`, `Sex`,
+    `Dx`). Without a CSV file all records in the folder and below it are used. Files are looked for when they are read.
 
     Attributes:
-        table: `record_id`, `patient_id`, `split` of each record, and what else of the columns above there is.
-        statement_names: the SCP codes that the CSV file uses; all there are where a header may speak for it.
+        table: `record_id`, `patient_id`, `split` of each record, and the other columns above that the CSV file has.
+        statement_names: SCP codes that the CSV file uses; all SCP codes where a header may be used for a record.
 
     Args:
-        root: the folder.
+        root: folder of the records.
         split: "train", "val", "test"; None for all.
         fs: sampling rate to resample to, Hz; None keeps that of the files.
         table: the CSV file; None for `records.csv` in the folder or, if that is not there, for the only CSV file in it.
 
     Raises:
-        ValueError: no records, a CSV file without `path`, with a record twice, a patient in two splits, or a split or
-            code that there is not.
+        ValueError: there are no records, or the CSV file lacks `path`, names a record twice, puts a patient into two
+            splits, or has an unknown split or code.
     """
 
     name = "folder"
 
     def __init__(
-        self,
-        root: str | os.PathLike[str],
-        split: str | None = None,
-        fs: float | None = None,
+        self, root: str | os.PathLike[str], split: str | None = None, fs: float | None = None,
         table: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.root, self.split, self.fs = Path(root), split, fs
+    ) -> None:  # fmt: skip
+        super().__init__(root, split, fs)
         file = _find_table(self.root, table)
         self.table_name = file.name if file else "the folder"
         records = _read_records(file) if file else _list_records(self.root)
@@ -75,10 +70,10 @@ class WFDBFolder(TableDataset):
             records["statements"], used = _parse_statements(records["statements"], file)
             if records["statements"].notna().all():  # else headers may name others
                 self.statement_names = used
-        self.table = (records if split is None else records[records["split"] == split]).reset_index(drop=True)
+        self.table = tables.rows_of_split(records, split)
 
     def read(self, row: pd.Series) -> ECGRecord:
-        record = read_below(self.root, row["record_id"], self.table_name, self.fs)
+        record = tables.read_below(self.root, row["record_id"], self.table_name, self.fs)
         given = {key: row[key] for key in ("report", "age", "sex", "statements") if not _is_empty(row.get(key))}
         return replace(record, record_id=row["record_id"], patient_id=row["patient_id"], **given)
 
@@ -100,7 +95,7 @@ def _find_table(root: Path, table: str | os.PathLike[str] | None) -> Path | None
 
 def _list_records(root: Path) -> pd.DataFrame:
     """All records below a folder."""
-    headers = pd.Series(find_headers(root), dtype=object)
+    headers = pd.Series(tables.find_headers(root), dtype=object)
     if not len(headers):
         raise ValueError(f"{root}: no CSV file in it, and no record (.hea) in it or below")
     names = [Path(header).relative_to(root).with_suffix("").as_posix() for header in headers]
@@ -108,15 +103,15 @@ def _list_records(root: Path) -> pd.DataFrame:
 
 
 def _read_records(file: Path) -> pd.DataFrame:
-    """The CSV file, checked."""
-    table = read_table(file, ("path",), dtype=str)
+    """The table of a CSV file, checked."""
+    table = tables.read_table(file, ("path",), dtype=str)
     known = [column for column in ("patient_id", "split", "report", "age", "sex", "statements") if column in table]
     records = table[known].apply(lambda cells: cells.str.strip().replace("", None))
     records.insert(0, "record_id", table["path"].fillna("").str.strip().str.removesuffix(".hea"))
     if not len(records):
         raise ValueError(f"{file}: it lists no records")
     _refuse(records["record_id"], records["record_id"] == "", file, "path")
-    require_unique(records["record_id"], file, "record")
+    tables.require_unique(records["record_id"], file, "record")
     if "split" in records:
         _refuse(records["split"], ~records["split"].isin(_SPLITS), file, "split", f"there are {', '.join(_SPLITS)}")
     if {"split", "patient_id"} <= set(known):
@@ -128,7 +123,7 @@ def _read_records(file: Path) -> pd.DataFrame:
         _refuse(records["age"], records["age"].notna() & ~ages.between(0, 130), file, "age", "give years, or nothing")
         records["age"] = ages
     if "sex" in records:
-        sexes = records["sex"].str.lower().map(_SEXES)
+        sexes = records["sex"].str.lower().map(SEXES)
         _refuse(records["sex"], records["sex"].notna() & sexes.isna(), file, "sex", "give male or female, or nothing")
         records["sex"] = sexes
     return records
@@ -142,15 +137,14 @@ def _refuse(cells: pd.Series, wrong: pd.Series, file: Path, column: str, advice:
 
 
 def _parse_statements(cells: pd.Series, file: Path | None) -> tuple[pd.Series, tuple[str, ...]]:
-    """Statements of each record, and the codes that there are."""
+    """Statements of each record, and the codes that any record has."""
     parsed: dict[str, dict[str, float]] = {}
     for cell in cells.dropna().unique():
         try:
             parsed[cell] = parse_statements(cell)
         except ValueError as error:
-            raise ValueError(
-                f"{file}: statements of row {int((cells == cell).to_numpy().argmax()) + 2}: {error}"
-            ) from None
+            row = int((cells == cell).to_numpy().argmax()) + 2
+            raise ValueError(f"{file}: statements of row {row}: {error}") from None
     used = {code for found in parsed.values() for code in found}
     return cells.map(parsed).astype(object), tuple(code for code in STATEMENTS if code in used)
 
@@ -159,7 +153,7 @@ def parse_statements(cell: str) -> dict[str, float]:
     """Statements and their likelihoods in percent, from `NORM;SR`, a JSON list, or a JSON object.
 
     Raises:
-        ValueError: a code that there is not, or a likelihood that is no number from 0 to 100.
+        ValueError: a code is unknown, or a likelihood is no number from 0 to 100.
     """
     try:
         given = json.loads(cell) if cell[:1] in "[{" else [code.strip() for code in cell.split(";") if code.strip()]

@@ -11,12 +11,13 @@ import numpy as np
 
 from ecgscan_lite.ecg import statements as vocabulary
 from ecgscan_lite.ecg.leads import LEADS, derive_limb_leads
-from ecgscan_lite.ecg.readers.wfdb import MAX_FS, MAX_VALUES, MIN_FS, RecordError, find_header, read_leads
+from ecgscan_lite.ecg.readers import MAX_FS, MAX_VALUES, MIN_FS, RecordError
+from ecgscan_lite.ecg.readers.wfdb import find_header, read_leads
 
-__all__ = ["ECGRecord", "RecordError", "read_record", "resample"]
-
-#: A lead that moves less than this is flat: 10 µV is below the noise of any recorder on a patient.
+#: A lead whose extremes are closer than this is flat: 10 µV is below the noise of any recorder on a patient.
 FLAT_MV = 0.01
+#: Sexes as headers and tables write them, in lower case.
+SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,11 @@ class ECGRecord:
     Attributes:
         signal: float32 mV in the order of `LEADS`; NaN where the recorder marked a sample as missing. Shape: (12, T).
         fs: sampling rate, Hz.
+        report: the written report, None where there is none.
         statements: findings, code -> likelihood in percent (100 where the source gives none).
-        report: the written report in English, or None where there is none.
-        issues: what is wrong with single leads, such as ("V2: flat", "aVL: 12 samples missing", "I: derived").
+        age: years, None where it is not known.
+        sex: "male" or "female", None where it is not known.
+        issues: faults of single leads, such as ("V2: flat", "aVL: 12 samples missing", "I: derived").
     """
 
     signal: np.ndarray
@@ -66,7 +69,7 @@ def read_record(path: str | os.PathLike[str], fs: float | None = None) -> ECGRec
         samples missing.
 
     Raises:
-        RecordError: the record is missing, damaged, hostile, or no 12-lead electrocardiogram.
+        RecordError: the record is missing, damaged, malicious, or no 12-lead electrocardiogram.
     """
     header_path = find_header(path)
     try:
@@ -96,15 +99,15 @@ def resample(signal: np.ndarray, fs: float, to: float) -> np.ndarray:
     Missing samples are bridged by straight lines for the filter; the output is NaN where it stands for a missing one.
 
     Args:
-        signal: any unit, NaN where missing. Shape: (L, T).
+        signal: leads in any unit, NaN where missing. Shape: (L, T).
         fs: sampling rate of the signal, Hz.
-        to: sampling rate wanted, Hz.
+        to: sampling rate to resample to, Hz.
 
     Returns:
         float32. Shape: (L, ceil(T * to / fs)).
 
     Raises:
-        RecordError: a rate is not from 10 Hz to 100 kHz, or the result would be absurdly long.
+        RecordError: a rate is not from 10 Hz to 100 kHz, or the result would have more than 2^25 samples.
     """
     for rate in (fs, to):
         if not MIN_FS <= rate <= MAX_FS:
@@ -143,7 +146,7 @@ def _spread(missing: np.ndarray, length: int, step: float) -> np.ndarray:
 
 
 def to_float32(signal: np.ndarray) -> np.ndarray:
-    """Leads in mV as they are kept. Shape: (12, T).
+    """Leads in mV, in the type that records have. Shape: (12, T).
 
     Raises:
         RecordError: every sample is missing, or one is infinite.
@@ -172,7 +175,7 @@ def _parse_comments(comments: Sequence[str]) -> tuple[float | None, str | None, 
     """Age in years, sex, and statements, as the headers of the CinC Challenges give them."""
     pairs = [comment.partition(":")[::2] for comment in comments]
     fields = {key.strip().lower(): value.strip() for key, value in reversed(pairs)}
-    sex = {"m": "male", "male": "male", "f": "female", "female": "female"}.get(fields.get("sex", "").lower())
+    sex = SEXES.get(fields.get("sex", "").lower())
     findings = fields.get("dx", "").split(",")
     codes = [vocabulary.from_snomed(finding) or vocabulary.from_abbreviation(finding) for finding in findings]
     return _parse_age(fields.get("age", "")), sex, {code: 100.0 for code in codes if code}

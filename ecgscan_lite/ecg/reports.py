@@ -12,14 +12,13 @@ _NEGATION = re.compile(
 
 
 def split_report(report: str) -> list[str]:
-    """The distinct findings of a report, in its order: its sentences, parted at commas too.
+    """The distinct findings of a report, in its order: its sentences, split at commas too.
 
-    A sentence that negates anything is kept whole, so that "no ischaemia, infarction or hypertrophy" does not come
-    apart into a negation and two assertions.
+    A sentence that negates anything is kept whole, so that "no ischaemia, infarction or hypertrophy" is not split into
+    a negation and two assertions.
     """
     findings: list[str] = []
     for sentence in _SENTENCE_END.split(report):
         findings += [sentence] if _NEGATION.search(sentence) else _COMMA.split(sentence)
-    return list(
-        dict.fromkeys(finding.strip(" .,:-").lower() for finding in findings if len(finding.strip(" .,:-")) > 2)
-    )
+    stripped = (finding.strip(" .,:-").lower() for finding in findings)
+    return list(dict.fromkeys(finding for finding in stripped if len(finding) > 2))

@@ -6,19 +6,20 @@ statement. The others are named after their data sets:
 - "cpsc2018": its nine classes (Liu et al., 2018).
 - "georgia": the 21 classes that the CinC Challenge 2020 scores and Georgia has, with equivalent codes merged as the
   Challenge merges them. Bradycardia, with 6 records and neither an SCP code nor a cause, is left out.
-- "csn": the 38 diagnoses that the field's benchmark of Chapman-Shaoxing-Ningbo names (the published split files of
-  MERL, Liu et al., ICML 2024); `CSN_ACRONYMS` translates its column names. A record has a class here if its header
-  names that very diagnosis. The published files look for the acronym anywhere in the text of all of them, so that
-  atrial fibrillation (AFIB) is flutter (AF) too, low voltage (LVQRSAL) is sinus arrhythmia (SA), and ST-T change (STTC)
-  is sinus tachycardia (ST); figures on those labels are not comparable with figures on these.
-- "synthetic": the 21 statements that synthetic records draw from.
+- "csn": the 38 diagnoses that the benchmark of Chapman-Shaoxing-Ningbo names (the published split files of MERL, Liu et
+  al., ICML 2024); `CSN_ACRONYMS` translates its column names. A record has a class here if its header names that very
+  diagnosis. The published files look for the acronym anywhere in the text of all diagnoses, so that atrial fibrillation
+  (AFIB) is flutter (AF) too, low voltage (LVQRSAL) is sinus arrhythmia (SA), and ST-T change (STTC) is sinus
+  tachycardia (ST): scores on those labels can't be compared with scores on these.
+- "synthetic": the 21 statements that a synthetic record may have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ecgscan_lite.ecg.statements import CPSC2018_STATEMENTS, OTHER_FINDINGS, STATEMENTS, SUBCLASSES, SUPERCLASSES
+from ecgscan_lite.ecg import statements as vocabulary
+from ecgscan_lite.ecg.statements import OTHER_FINDINGS, STATEMENTS
 
 #: Classes of "csn": the benchmark's column -> our code.
 CSN_ACRONYMS: dict[str, str] = {
@@ -30,37 +31,33 @@ CSN_ACRONYMS: dict[str, str] = {
     "ST": "STACH", "JEB": "JESC",
 }  # fmt: skip
 
-_OF_DATA_SETS: dict[str, tuple[str, ...]] = {
-    "cpsc2018": CPSC2018_STATEMENTS,
+#: Classes by task.
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "super": tuple(vocabulary.SUPERCLASSES),
+    "sub": tuple(vocabulary.SUBCLASSES),
+    "form": tuple(code for code, statement in STATEMENTS.items() if "form" in statement.kinds),
+    "rhythm": tuple(code for code, statement in STATEMENTS.items() if "rhythm" in statement.kinds),
+    "all": tuple(STATEMENTS),
+    "cpsc2018": vocabulary.CPSC2018_STATEMENTS,
     "csn": tuple(CSN_ACRONYMS.values()),
     "georgia": (
         "1AVB", "AFIB", "AFLT", "CRBBB", "IRBBB", "LAFB", "LAD", "CLBBB", "LVOLT", "IVCD", "PAC", "LNGQT", "QWAVE",
         "RAD", "SARRH", "SBRAD", "SR", "STACH", "TAB_", "INVT", "PVC",
     ),
-    "synthetic": (
-        "NORM", "SR", "SARRH", "SBRAD", "STACH", "AFIB", "AFLT", "PACE", "PVC", "PAC", "1AVB", "CLBBB", "CRBBB",
-        "IRBBB", "LAFB", "LVH", "IMI", "ASMI", "AMI", "ISC_", "NDT",
-    ),
+    "synthetic": vocabulary.SYNTHETIC_STATEMENTS,
 }  # fmt: skip
-
-TASKS: tuple[str, ...] = ("super", "sub", "form", "rhythm", "all", *_OF_DATA_SETS)
+TASKS: tuple[str, ...] = tuple(_CLASSES)
 
 
 def task_names(task: str) -> tuple[str, ...]:
     """The classes of a task: 5 super, 23 sub, 19 form, 12 rhythm, 71 in all; 9 of CPSC2018, 38 of CSN, 21 of Georgia.
 
     Raises:
-        ValueError: no such task.
+        ValueError: there is no such task.
     """
-    if task not in TASKS:
+    if task not in _CLASSES:
         raise ValueError(f"no task {task!r}: choose one of {', '.join(TASKS)}")
-    if task in _OF_DATA_SETS:
-        return _OF_DATA_SETS[task]
-    if task == "super":
-        return tuple(SUPERCLASSES)
-    if task == "sub":
-        return tuple(SUBCLASSES)
-    return tuple(code for code, statement in STATEMENTS.items() if task in ("all", *statement.kinds))
+    return _CLASSES[task]
 
 
 def aggregate(statements: Iterable[str], task: str) -> set[str]:
@@ -70,7 +67,7 @@ def aggregate(statements: Iterable[str], task: str) -> set[str]:
     Codes that the vocabulary lacks belong to no class.
 
     Raises:
-        ValueError: no such task.
+        ValueError: there is no such task.
     """
     names, statements = task_names(task), set(statements)
     known = [STATEMENTS[code] for code in statements if code in STATEMENTS]

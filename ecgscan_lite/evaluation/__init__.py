@@ -1,70 +1,38 @@
-"""Arrays in, tables out: anybody's embeddings, scores and reconstructions, judged.
+"""Evaluation of embeddings, scores and reconstructions: arrays in, tables out.
 
-Nothing here knows a model. Splits are by patient, labels are joined by name, hyperparameters are chosen on validation,
-and every figure can be had with a bootstrap interval over patients.
+Nothing here knows a model or writes a file. Splits are by patient, labels are joined by name, hyperparameters are
+chosen on validation, and every metric comes with a bootstrap interval over patients.
 """
 
 from __future__ import annotations
 
+from ecgscan_lite.datasets.patient_splits import check_disjoint
 from ecgscan_lite.evaluation.calibration import CalibrationResult, calibration
-from ecgscan_lite.evaluation.classification import ClassificationResult, judge
+from ecgscan_lite.evaluation.classification import ClassificationResult, evaluate_scores
 from ecgscan_lite.evaluation.cross_validation import CrossValidatedProbe, cross_validated_probe, patient_folds
 from ecgscan_lite.evaluation.label_efficiency import LabelEfficiency, draw_subset, label_efficiency
+from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, auprc, auroc, enough_positives, macro
 from ecgscan_lite.evaluation.probe import Hyperparameters, Probe, ProbeResult, Split, fit_probe, linear_probe
 from ecgscan_lite.evaluation.reconstruction import ReconstructionResult, reconstruction, reconstruction_by_record
-from ecgscan_lite.evaluation.retrieval import retrieval
-from ecgscan_lite.evaluation.robustness import Condition, Questions, Seen, conditions, shared_zero_shot, shift_grid
-from ecgscan_lite.evaluation.statistics import (
-    auprc,
-    auroc,
+from ecgscan_lite.evaluation.resampling import (
     bootstrap_auroc,
+    bootstrap_difference,
     bootstrap_interval,
     bootstrap_means,
-    check_disjoint,
     holm,
-    macro,
     paired_test,
 )
+from ecgscan_lite.evaluation.retrieval import retrieval
+from ecgscan_lite.evaluation.robustness import Condition, EvaluationData, ModelOutputs, conditions, shift_grid
 from ecgscan_lite.evaluation.waveforms import WaveformResult, waveforms
-from ecgscan_lite.evaluation.zero_shot import zero_shot
+from ecgscan_lite.evaluation.zero_shot import shared_zero_shot, zero_shot
 
 __all__ = [
-    "CalibrationResult",
-    "ClassificationResult",
-    "Condition",
-    "CrossValidatedProbe",
-    "LabelEfficiency",
-    "Probe",
-    "ProbeResult",
-    "Questions",
-    "Hyperparameters",
-    "ReconstructionResult",
-    "Seen",
-    "Split",
-    "WaveformResult",
-    "auprc",
-    "auroc",
-    "bootstrap_auroc",
-    "bootstrap_interval",
-    "bootstrap_means",
-    "calibration",
-    "check_disjoint",
-    "conditions",
-    "cross_validated_probe",
-    "draw_subset",
-    "fit_probe",
-    "holm",
-    "judge",
-    "label_efficiency",
-    "linear_probe",
-    "macro",
-    "paired_test",
-    "patient_folds",
-    "reconstruction",
-    "reconstruction_by_record",
-    "retrieval",
-    "shared_zero_shot",
-    "shift_grid",
-    "waveforms",
-    "zero_shot",
-]
+    "FEW_POSITIVES", "CalibrationResult", "ClassificationResult", "Condition", "CrossValidatedProbe", "EvaluationData",
+    "Hyperparameters", "LabelEfficiency", "ModelOutputs", "Probe", "ProbeResult", "ReconstructionResult", "Split",
+    "WaveformResult", "auprc", "auroc", "bootstrap_auroc", "bootstrap_difference", "bootstrap_interval",
+    "bootstrap_means", "calibration", "check_disjoint", "conditions", "cross_validated_probe", "draw_subset",
+    "enough_positives", "evaluate_scores", "fit_probe", "holm", "label_efficiency", "linear_probe", "macro",
+    "paired_test", "patient_folds", "reconstruction", "reconstruction_by_record", "retrieval", "shared_zero_shot",
+    "shift_grid", "waveforms", "zero_shot",
+]  # fmt: skip

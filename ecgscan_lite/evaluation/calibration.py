@@ -1,4 +1,4 @@
-"""Calibration: whether a class that is given a probability of 0.3 is there in three cases out of ten."""
+"""Calibration: whether a class with a probability of 0.3 is present in three records out of ten."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.evaluation.classification import FEW_POSITIVES, named_labels
+from ecgscan_lite.evaluation.classification import few_positives_note, named_labels
 
 SPACINGS: tuple[str, ...] = ("mass", "width")
 
@@ -21,8 +21,7 @@ class CalibrationResult:
     Attributes:
         table: one row per class: ece (expected calibration error), brier, n_positive, n, note.
         reliability: one row per bin of all classes' probabilities together: probability (mean), frequency, n.
-        ece: mean over the classes that are counted.
-        brier: mean over the classes that are counted.
+        ece, brier: means over the classes that are counted.
     """
 
     table: pd.DataFrame
@@ -33,22 +32,16 @@ class CalibrationResult:
     def as_dict(self) -> dict[str, Any]:
         """The result as plain numbers, as it is written to results.json."""
         return {
-            "ece": self.ece,
-            "brier": self.brier,
+            "ece": self.ece, "brier": self.brier,
             "statements": self.table.to_dict(orient="index"),
             "reliability": self.reliability.to_dict(orient="list"),
-        }
+        }  # fmt: skip
 
 
 def calibration(
-    probabilities: np.ndarray,
-    labels: np.ndarray | pd.DataFrame,
-    classes: Sequence[str] | None = None,
-    *,
-    bins: int = 10,
-    spacing: str = "mass",
-    min_positives: int = 1,
-) -> CalibrationResult:
+    probabilities: np.ndarray, labels: np.ndarray | pd.DataFrame, classes: Sequence[str] | None = None, *,
+    bins: int = 10, spacing: str = "mass", min_positives: int = 1,
+) -> CalibrationResult:  # fmt: skip
     """Expected calibration error, Brier score and reliability of the probabilities of each class.
 
     The expected calibration error is the mean over the bins, weighted by their records, of the difference between mean
@@ -58,16 +51,17 @@ def calibration(
     are never parted.
 
     Args:
-        probabilities: Shape: (N, C).
-        labels: bool; a DataFrame names its classes. Shape: (N, C).
+        probabilities: probabilities of the classes. Shape: (N, C).
+        labels: truth, bool; a DataFrame names its classes. Shape: (N, C).
         classes: names of the columns of plain arrays.
-        bins: how many.
-        spacing: "mass" or "width".
+        bins, spacing: number and kind of the bins, "mass" or "width".
         min_positives: classes with fewer positives stay out of the means.
 
     Raises:
         ValueError: shapes differ, a probability is not from 0 to 1, or there is no such spacing.
     """
+    from sklearn.metrics import brier_score_loss
+
     labels, names = named_labels(labels, classes)
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.shape != labels.shape or not len(labels):
@@ -76,16 +70,12 @@ def calibration(
         raise ValueError("probabilities must be from 0 to 1: take expit of log-odds first")
     if spacing not in SPACINGS or bins < 1:
         raise ValueError(f"spacing {spacing!r} must be one of {', '.join(SPACINGS)}, and bins at least 1")
-    tables = [reliability(p, y, bins, spacing) for p, y in zip(probabilities.T, labels.T, strict=True)]
-    n_positive = labels.sum(axis=0)
+    columns, n_positive = list(zip(probabilities.T, labels.T, strict=True)), labels.sum(axis=0)
+    tables = [reliability(p, y, bins, spacing) for p, y in columns]
+    ece = [np.average((one["probability"] - one["frequency"]).abs(), weights=one["n"]) for one in tables]
+    brier, notes = [brier_score_loss(y, p) for p, y in columns], list(map(few_positives_note, n_positive))
     table = pd.DataFrame(
-        {
-            "ece": [_expected_error(bin_table) for bin_table in tables],
-            "brier": ((probabilities - labels) ** 2).mean(axis=0),
-            "n_positive": n_positive,
-            "n": len(labels),
-            "note": [f"fewer than {FEW_POSITIVES} positives" if n < FEW_POSITIVES else "" for n in n_positive],
-        },
+        {"ece": ece, "brier": brier, "n_positive": n_positive, "n": len(labels), "note": notes},
         index=pd.Index(names, name="statement"),
     )
     counted = table[table["n_positive"] >= min_positives]
@@ -94,17 +84,13 @@ def calibration(
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10, spacing: str = "mass") -> pd.DataFrame:
-    """Mean probability, frequency and number of records of each bin that has any. Shape: (N,) each."""
-    share = np.linspace(0, 1, bins + 1)
-    borders = share[1:-1] if spacing == "width" else np.quantile(probabilities, share[1:-1])
+    """Mean probability, frequency and number of records of each bin that has any. Shape: (N,) each.
+
+    The bins are those of scikit-learn's `calibration_curve`, which doesn't say how many records they hold.
+    """
+    borders = np.linspace(0, 1, bins + 1)[1:-1]
+    if spacing == "mass":
+        borders = np.quantile(probabilities, borders)
     number = np.searchsorted(borders, probabilities, side="left")
-    counts = np.bincount(number, minlength=bins)
-    sums = [np.bincount(number, values, minlength=bins) for values in (probabilities, labels)]
-    filled = counts > 0
-    means = [total[filled] / counts[filled] for total in sums]
-    return pd.DataFrame({"probability": means[0], "frequency": means[1], "n": counts[filled]})
-
-
-def _expected_error(table: pd.DataFrame) -> float:
-    gap = (table["probability"] - table["frequency"]).abs()
-    return float((gap * table["n"]).sum() / table["n"].sum())
+    grouped = pd.DataFrame({"probability": probabilities, "frequency": labels}).groupby(number)
+    return grouped.mean().assign(n=grouped.size()).reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Multi-label scores judged class by class, with classes known by name."""
+"""Evaluation of multi-label scores class by class, with classes known by name."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.evaluation.statistics import auprc, auroc, bootstrap_interval, macro
-
-#: Classes with fewer positives are marked: one record more or less moves their AUROC by too much.
-FEW_POSITIVES = 10
+from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, auprc, auroc, binary, enough_positives, macro
+from ecgscan_lite.evaluation.resampling import bootstrap_interval
 
 
 @dataclass(frozen=True)
 class ClassificationResult:
-    """How well scores tell the classes apart.
+    """How well scores tell positives from negatives, for each class and on average.
 
     Attributes:
         table: one row per class: auroc, auprc, n_positive, n, low and high (95 % interval of the AUROC), note.
-        macro_auroc: mean over the classes that are counted: those with an AUROC, and as many positives as is asked.
+        macro_auroc: mean over the classes that are counted: those with enough positives and negatives.
         macro_auprc: mean of the average precision over the same classes.
         interval: 95 % bootstrap interval of the macro AUROC over patients.
     """
@@ -38,38 +36,26 @@ class ClassificationResult:
             "macro_auprc": self.macro_auprc,
             "interval": list(self.interval),
             "statements": {
-                str(name): {
-                    "auroc": float(row.auroc),
-                    "auprc": float(row.auprc),
-                    "interval": [float(row.low), float(row.high)],
-                    "n_positive": int(row.n_positive),
-                    "n": int(row.n),
-                    "note": row.note,
-                }
-                for name, row in zip(self.table.index, self.table.itertuples(), strict=True)
+                str(name): {"interval": [row.pop("low"), row.pop("high")], **row}
+                for name, row in self.table.to_dict(orient="index").items()
             },
         }
 
 
-def judge(
-    scores: np.ndarray | pd.DataFrame,
-    labels: np.ndarray | pd.DataFrame,
-    classes: Sequence[str] | None = None,
-    patients: Sequence | None = None,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    min_positives: int = 1,
-) -> ClassificationResult:
+def evaluate_scores(
+    scores: np.ndarray | pd.DataFrame, labels: np.ndarray | pd.DataFrame, classes: Sequence[str] | None = None,
+    patients: Sequence | None = None, bootstrap: int = 1000, seed: int = 0, min_positives: int = 1,
+) -> ClassificationResult:  # fmt: skip
     """AUROC and average precision of every class, their counts, intervals and macro means.
 
     A class with a single value in `labels` has no AUROC: it stays in the table as NaN and out of the macro.
 
     Args:
-        scores: larger means more likely; a DataFrame names its classes. Shape: (N, C).
-        labels: bool; a DataFrame names its classes. Shape: (N, C).
+        scores: scores of the classes, larger means more likely; a DataFrame names its classes. Shape: (N, C).
+        labels: truth, bool; a DataFrame names its classes. Shape: (N, C).
         classes: names of the columns of plain arrays.
         patients: the patient of each record, resampled as a whole. Shape: (N,).
-        bootstrap: number of resamples; 0 leaves the intervals NaN.
+        bootstrap, seed: number and seed of the resamples; none leave the intervals NaN.
         min_positives: classes with fewer positives, or fewer negatives, stay in the table and out of the macro.
 
     Raises:
@@ -80,27 +66,18 @@ def judge(
         require_same_classes({"labels": names, "scores": tuple(map(str, scores.columns))})
         scores = scores.to_numpy()
     values = np.atleast_1d(auroc(labels, scores))
-    n_positive = labels.sum(axis=0)
-    counted = np.minimum(n_positive, len(labels) - n_positive) >= max(1, min_positives)
+    counted = enough_positives(labels, max(1, min_positives))
     if not counted.any():
         least = "both positives and" if min_positives <= 1 else f"{min_positives} positives and as many"
         raise ValueError(f"no class has {least} negatives among the records to judge")
-    interval, bounds = (np.nan, np.nan), np.full((len(names), 2), np.nan)
-    if bootstrap:
-        interval, bounds = bootstrap_interval(labels, scores, patients, bootstrap, seed, counted=counted)
-    precision = np.atleast_1d(auprc(labels, scores))
+    interval, bounds = bootstrap_interval(labels, scores, patients, bootstrap, seed, counted=counted)
+    precision, n_positive = np.atleast_1d(auprc(labels, scores)), labels.sum(axis=0)
+    notes = [_note(int(count), len(labels), min_positives) for count in n_positive]
     table = pd.DataFrame(
-        {
-            "auroc": values,
-            "auprc": precision,
-            "n_positive": n_positive,
-            "n": len(labels),
-            "low": bounds[:, 0],
-            "high": bounds[:, 1],
-            "note": [_note(int(count), len(labels), min_positives) for count in n_positive],
-        },
+        {"auroc": values, "auprc": precision, "n_positive": n_positive, "n": len(labels),
+         "low": bounds[:, 0], "high": bounds[:, 1], "note": notes},
         index=pd.Index(names, name="statement"),
-    )
+    )  # fmt: skip
     return ClassificationResult(table, macro(values[counted]), macro(precision[counted]), interval)
 
 
@@ -116,8 +93,7 @@ def named_labels(
     values = np.asarray(labels)
     if values.ndim != 2:
         raise ValueError(f"labels must be of shape (N, C), one column per class, and are {values.shape}")
-    if values.dtype != bool and not np.isin(values, (0, 1)).all():
-        raise ValueError("labels must be 0 or 1")
+    values = binary(values)
     if classes is not None:
         classes = tuple(map(str, classes))
         require_same_classes({"classes": classes, "labels": classes if names is None else names})
@@ -126,7 +102,7 @@ def named_labels(
         names = tuple(str(column) for column in range(values.shape[1]))
     if len(names) != values.shape[1] or len(set(names)) != len(names):
         raise ValueError(f"{values.shape[1]} label columns need as many distinct class names, not {names}")
-    return values.astype(bool), names
+    return values, names
 
 
 def require_same_classes(names: dict[str, tuple[str, ...]]) -> None:
@@ -150,6 +126,10 @@ def _note(n_positive: int, n: int, min_positives: int) -> str:
         return "no positives: not judged"
     if n_positive == n:
         return "no negatives: not judged"
-    few = f"fewer than {FEW_POSITIVES} positives" if n_positive < FEW_POSITIVES else ""
     left_out = "not in the mean" if min(n_positive, n - n_positive) < min_positives else ""
-    return ", ".join(filter(None, (few, left_out)))
+    return ", ".join(filter(None, (few_positives_note(n_positive), left_out)))
+
+
+def few_positives_note(n_positive: int) -> str:
+    """What a table notes beside a class with fewer than `FEW_POSITIVES` positives, and nothing beside others."""
+    return f"fewer than {FEW_POSITIVES} positives" if n_positive < FEW_POSITIVES else ""

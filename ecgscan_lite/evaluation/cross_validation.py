@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from ecgscan_lite.evaluation.classification import ClassificationResult, judge, named_labels
+from ecgscan_lite.evaluation.classification import ClassificationResult, evaluate_scores, named_labels
 from ecgscan_lite.evaluation.probe import (
     DEFAULT_GRID,
-    best_recipe,
     checked_embeddings,
-    fit_recipes,
+    choose_hyperparameters,
+    fit_weights,
+    hyperparameter_grid,
     log_odds,
-    recipes,
-    validate,
 )
+from ecgscan_lite.evaluation.resampling import index_patients
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CrossValidatedProbe:
 
     Attributes:
         scores: per embedding, the rank of each record among those of its fold, in (0, 1). Shape: (N, C).
-        results: per embedding, the out-of-fold scores judged.
+        results: per embedding, the evaluation of its out-of-fold scores.
         table: one row per embedding: macro_auroc, low, high, macro_auprc.
         fold: the fold in which a record was held out. Shape: (N,).
     """
@@ -39,16 +39,9 @@ class CrossValidatedProbe:
 
 
 def cross_validated_probe(
-    embeddings: Mapping[str, np.ndarray],
-    labels: np.ndarray | pd.DataFrame,
-    groups: Sequence,
-    *,
-    folds: int = 5,
-    classes: Sequence[str] | None = None,
-    grid: Sequence[float] = DEFAULT_GRID,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> CrossValidatedProbe:
+    embeddings: Mapping[str, np.ndarray], labels: np.ndarray | pd.DataFrame, groups: Sequence, *, folds: int = 5,
+    classes: Sequence[str] | None = None, grid: Sequence[float] = DEFAULT_GRID, bootstrap: int = 1000, seed: int = 0,
+) -> CrossValidatedProbe:  # fmt: skip
     """Probe several embeddings of the same records by patient-disjoint cross-validation, the basis of a paired test.
 
     Inside each training fold the penalty is chosen on an inner split, disjoint by patient, and the probe refitted on
@@ -56,9 +49,11 @@ def cross_validated_probe(
     are biases the AUROC (Forman & Scholz, SIGKDD Explorations 12:49, 2010): each fold's scores become ranks first.
 
     Args:
-        embeddings: name -> Shape: (N, D), rows in one order for all.
-        labels: bool. Shape: (N, C).
+        embeddings: embeddings by name, the records in one order for all. Shape: (N, D) each.
+        labels: truth, bool; a DataFrame names its classes. Shape: (N, C).
         groups: the patient of each record. Shape: (N,).
+        folds, seed: number and seed of the folds.
+        classes, grid, bootstrap: as for `linear_probe`.
 
     Raises:
         ValueError: as `linear_probe`; fewer patients than folds.
@@ -74,17 +69,10 @@ def cross_validated_probe(
         for name, x in embeddings.items():
             values = _chosen_scores(x[~held_out], labels[~held_out], inner, x[held_out], grid)
             scores[name][held_out] = (rankdata(values, axis=0) - 0.5) / len(values)
-    results = {name: judge(values, labels, names, groups, bootstrap, seed) for name, values in scores.items()}
-    rows = {
-        name: {
-            "macro_auroc": result.macro_auroc,
-            "low": result.interval[0],
-            "high": result.interval[1],
-            "macro_auprc": result.macro_auprc,
-        }
-        for name, result in results.items()
-    }
-    return CrossValidatedProbe(scores, results, pd.DataFrame.from_dict(rows, orient="index"), fold)
+    results = {name: evaluate_scores(x, labels, names, groups, bootstrap, seed) for name, x in scores.items()}
+    rows = {name: (one.macro_auroc, *one.interval, one.macro_auprc) for name, one in results.items()}
+    columns = ["macro_auroc", "low", "high", "macro_auprc"]
+    return CrossValidatedProbe(scores, results, pd.DataFrame.from_dict(rows, orient="index", columns=columns), fold)
 
 
 def patient_folds(labels: np.ndarray, groups: Sequence, folds: int = 5, seed: int = 0) -> np.ndarray:
@@ -95,28 +83,31 @@ def patient_folds(labels: np.ndarray, groups: Sequence, folds: int = 5, seed: in
 
     Returns:
         The number of the fold of each record. Shape: (N,).
+
+    Raises:
+        ValueError: not a patient for each record, or fewer patients than folds.
     """
     labels = np.asarray(labels, dtype=bool)
-    if len(groups) != len(labels):
-        raise ValueError(f"{len(groups)} patients for {len(labels)} records")
-    ids, group = np.unique(np.asarray(groups), return_inverse=True)
-    if not 2 <= folds <= len(ids):
-        raise ValueError(f"{len(ids)} patients can't be spread over {folds} folds")
+    patient = index_patients(groups, len(labels))
+    n_patients = patient.max() + 1
+    if not 2 <= folds <= n_patients:
+        raise ValueError(f"{n_patients} patients can't be spread over {folds} folds")
     columns = np.column_stack([labels, np.ones(len(labels))])  # the last one balances the number of records
-    counts = np.zeros((len(ids), columns.shape[1]))
-    np.add.at(counts, group.ravel(), columns)
+    counts = np.zeros((n_patients, columns.shape[1]))
+    np.add.at(counts, patient, columns)
     shares = counts / np.maximum(counts.sum(axis=0), 1)
-    order = np.random.default_rng(seed).permutation(len(ids))
+    order = np.random.default_rng(seed).permutation(n_patients)
     order = order[np.argsort(-shares[order].max(axis=1), kind="stable")]
-    filled, fold_of_group = np.zeros((folds, columns.shape[1])), np.empty(len(ids), dtype=np.int64)
+    filled, fold_of_patient = np.zeros((folds, columns.shape[1])), np.empty(n_patients, dtype=np.int64)
     for member in order:
-        fold_of_group[member] = chosen = np.argmin(filled @ shares[member])
+        fold_of_patient[member] = chosen = np.argmin(filled @ shares[member])
         filled[chosen] += shares[member]
-    return fold_of_group[group.ravel()]
+    return fold_of_patient[patient]
 
 
 def _chosen_scores(
     x: np.ndarray, y: np.ndarray, is_val: np.ndarray, x_test: np.ndarray, grid: Sequence[float]
 ) -> np.ndarray:
-    recipe = best_recipe(validate(x[~is_val], y[~is_val], x[is_val], y[is_val], recipes(grid)))
-    return log_odds(x_test, *fit_recipes(x, y, [recipe])[recipe])
+    """Log-odds of held-out records, the penalty chosen on a part of the training records. Shape: (N_test, C)."""
+    chosen, _ = choose_hyperparameters(x[~is_val], y[~is_val], x[is_val], y[is_val], hyperparameter_grid(grid))
+    return log_odds(x_test, *fit_weights(x, y, [chosen])[chosen])

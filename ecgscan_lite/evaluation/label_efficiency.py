@@ -11,9 +11,9 @@ import pandas as pd
 
 from ecgscan_lite.evaluation.classification import named_labels
 from ecgscan_lite.evaluation.probe import Split, linear_probe
+from ecgscan_lite.evaluation.resampling import index_patients
 
 FRACTIONS: tuple[float, ...] = (0.01, 0.1, 1.0)
-SEEDS: tuple[int, ...] = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -31,31 +31,23 @@ class LabelEfficiency:
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as plain numbers, by fraction."""
-        rows = self.summary.to_dict(orient="index")
-        return {f"{fraction:g}": row for fraction, row in rows.items()}
+        return {f"{fraction:g}": row for fraction, row in self.summary.to_dict(orient="index").items()}
 
 
 def label_efficiency(
-    train: Split | tuple,
-    val: Split | tuple,
-    test: Split | tuple,
-    *,
-    classes: Sequence[str] | None = None,
-    fractions: Sequence[float] = FRACTIONS,
-    seeds: Sequence[int] = SEEDS,
-    min_positives: int = 1,
-    **recipe: Any,
-) -> LabelEfficiency:
+    train: Split | tuple, val: Split | tuple, test: Split | tuple, *, classes: Sequence[str] | None = None,
+    fractions: Sequence[float] = FRACTIONS, seeds: Sequence[int] = (0, 1, 2), **options: Any,
+) -> LabelEfficiency:  # fmt: skip
     """The linear probe on random parts of the training records, once for each seed.
 
-    Validation and test are whole for all; the recipe is chosen on validation anew for each part. All of the labels
-    are one part, so that there is one row for it.
+    Validation and test are whole for all; hyperparameters are chosen on validation for each part. A fraction of 1 has
+    a single part, and so a single row.
 
     Args:
-        train, val, test, classes, min_positives: as of `linear_probe`.
+        train, val, test, classes: as for `linear_probe`.
         fractions: shares of the training records, above 0 and at most 1.
-        seeds: of the parts.
-        **recipe: grid, scalings and class_weights, as of `linear_probe`.
+        seeds: seeds of the random parts.
+        **options: grid, scalings, class_weights and min_positives, as for `linear_probe`.
 
     Raises:
         ValueError: as `linear_probe`; a fraction is not above 0 and at most 1.
@@ -68,19 +60,15 @@ def label_efficiency(
             chosen = draw_subset(labels, train.patients, fraction, seed)
             patients = None if train.patients is None else np.asarray(train.patients)[chosen]
             part = Split(np.asarray(train.embeddings)[chosen], pd.DataFrame(labels[chosen], columns=names), patients)
-            result = linear_probe(part, val, test, classes=names, bootstrap=0, min_positives=min_positives, **recipe)
+            result = linear_probe(part, val, test, classes=names, bootstrap=0, **options)
             absent = int((~labels[chosen].any(axis=0)).sum())
             rows.append((fraction, seed, len(chosen), absent, result.macro_auroc, result.macro_auprc))
     columns = ["fraction", "seed", "n_records", "classes_without_positives", "macro_auroc", "macro_auprc"]
     table = pd.DataFrame(rows, columns=columns).set_index(["fraction", "seed"])
+    names = {"count": "seeds", "mean": "macro_auroc", "std": "sd", "min": "lowest", "max": "highest"}
     by_fraction = table.groupby("fraction")
-    values = by_fraction["macro_auroc"]
-    summary = pd.DataFrame(
-        {
-            "n_records": by_fraction["n_records"].mean().round().astype(int), "seeds": values.count(),
-            "macro_auroc": values.mean(), "sd": values.std(), "lowest": values.min(), "highest": values.max(),
-        }
-    )  # fmt: skip
+    summary = by_fraction["macro_auroc"].agg(list(names)).rename(columns=names)
+    summary.insert(0, "n_records", by_fraction["n_records"].mean().round().astype(int))
     return LabelEfficiency(table, summary)
 
 
@@ -89,13 +77,13 @@ def draw_subset(
 ) -> np.ndarray:
     """A random part of records, whole patients, in which each class keeps a positive where there is room for it.
 
-    Patients come in random order, but for one with each class that is not there yet, the rarest class first; patients
-    are taken until the part has its number of records, so that it may have a few more.
+    Patients come in random order, except that one with each missing class comes first, the rarest class before others;
+    patients are taken until the part has its number of records, so that it may have a few more.
 
     Args:
-        labels: bool. Shape: (N, C).
+        labels: truth, bool. Shape: (N, C).
         patients: the patient of each record. Shape: (N,).
-        fraction: of the records, above 0 and at most 1.
+        fraction, seed: share of the records, above 0 and at most 1, and seed of the random order.
 
     Returns:
         Ascending numbers of the records. Shape: (n,).
@@ -105,11 +93,10 @@ def draw_subset(
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"a fraction of {fraction:g} of the labels: it must be above 0 and at most 1")
-    n = len(labels)
-    ids = np.arange(n) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1].ravel()
-    sizes = np.bincount(ids)
+    patient = index_patients(patients, len(labels))
+    sizes = np.bincount(patient)
     has = np.zeros((len(sizes), labels.shape[1]), dtype=bool)
-    np.logical_or.at(has, ids, labels)
+    np.logical_or.at(has, patient, labels)
     order = np.random.default_rng(seed).permutation(len(sizes))
     first: list[int] = []
     for column in np.argsort(has.sum(axis=0), kind="stable"):
@@ -117,5 +104,5 @@ def draw_subset(
         if len(with_class) and not has[first, column].any():
             first.append(int(with_class[0]))
     order = np.array(list(dict.fromkeys([*first, *order.tolist()])))
-    enough = np.searchsorted(np.cumsum(sizes[order]), max(1, round(fraction * n))) + 1
-    return np.flatnonzero(np.isin(ids, order[:enough]))
+    taken = np.searchsorted(np.cumsum(sizes[order]), max(1, round(fraction * len(labels)))) + 1
+    return np.flatnonzero(np.isin(patient, order[:taken]))

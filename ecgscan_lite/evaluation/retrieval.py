@@ -1,4 +1,4 @@
-"""Retrieval: how far down the list of all targets a query finds its own."""
+"""Retrieval: the rank at which a query finds its own target among all of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+
+from ecgscan_lite.evaluation.resampling import index_patients
 
 _CHUNK = 1 << 24  # similarities held at once (64 MB), so that memory grows with N and not with its square
 
@@ -18,9 +20,9 @@ def retrieval(queries: np.ndarray, targets: np.ndarray, groups: Sequence | None 
     score at chance.
 
     Args:
-        queries: row k belongs to row k of `targets`. Shape: (N, D).
-        targets: Shape: (N, D).
-        groups: equal entries are interchangeable, such as the text of the report. Shape: (N,).
+        queries: embeddings; row k belongs to row k of `targets`. Shape: (N, D).
+        targets: embeddings among which each query looks for its own. Shape: (N, D).
+        groups: names, such as the text of the report; targets of equal name are interchangeable. Shape: (N,).
 
     Returns:
         Rows "query to target" and "target to query"; columns r@1, r@5, r@10, median_rank, n.
@@ -33,14 +35,11 @@ def retrieval(queries: np.ndarray, targets: np.ndarray, groups: Sequence | None 
         raise ValueError(f"queries {queries.shape} and targets {targets.shape} must be paired rows of one size")
     if groups is not None and len(groups) != len(queries):
         raise ValueError(f"{len(groups)} groups for {len(queries)} pairs")
-    group = np.arange(len(queries)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+    group = index_patients(groups, len(queries))
     rows = {"query to target": _ranks(queries, targets, group), "target to query": _ranks(targets, queries, group)}
-    return pd.DataFrame.from_dict({name: _summary(ranks) for name, ranks in rows.items()}, orient="index")
-
-
-def _summary(ranks: np.ndarray) -> dict[str, float]:
-    recalls = {f"r@{k}": float(np.mean(ranks <= k)) for k in (1, 5, 10)}
-    return {**recalls, "median_rank": float(np.median(ranks)), "n": len(ranks)}
+    ranks = pd.DataFrame.from_dict(rows, orient="index")  # (2, N)
+    recalls = {f"r@{k}": (ranks <= k).mean(axis=1) for k in (1, 5, 10)}
+    return pd.DataFrame({**recalls, "median_rank": ranks.median(axis=1), "n": ranks.shape[1]})
 
 
 def _ranks(queries: np.ndarray, targets: np.ndarray, group: np.ndarray) -> np.ndarray:

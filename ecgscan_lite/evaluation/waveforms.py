@@ -1,4 +1,4 @@
-"""Waveforms: what a reader would measure on a reconstructed signal, heart rate and the height of the QRS complexes."""
+"""Waveforms: heart rate and QRS amplitude of reconstructed signals, as a reader would measure them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import numpy as np
 import pandas as pd
 
 from ecgscan_lite.ecg.leads import LEADS
+from ecgscan_lite.evaluation.metrics import macro, ratio
+from ecgscan_lite.evaluation.reconstruction import FLAT_MV, lead_table, signal_chunks
 
 BAND_HZ = (5.0, 20.0)  # where QRS complexes have their power, and P and T waves little
 REFRACTORY_S = 0.25  # no two beats are closer: 240 beats per minute
-LEAST_MV = 0.01  # what moves less is noise, and no beat
+MIN_BEAT_MV = 0.01  # peaks below this are noise
 QRS_S = 0.06  # a QRS complex reaches this far to either side of its R peak
-LEAST_BEATS = 3  # a reference with fewer has no rate to compare with
-
-_CHUNK = 128  # records worked on at once
-_FLAT_MV = 1e-6
+MIN_BEATS = 3  # a reference with fewer has no rate to compare with
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,15 @@ class WaveformResult:
     def as_dict(self) -> dict[str, Any]:
         """The result as plain numbers: heart rate, QRS over all beats, and the other parts by name."""
         error = (self.rates["predicted"] - self.rates["target"]).abs().dropna()
-        parts = {part: self._means(part) for part in self.table.index.unique("part")}
+        means = self.table.xs("mean", level="lead").drop(columns="n").to_dict(orient="index")
         return {
             "heart_rate_error_bpm": float(error.mean()) if len(error) else np.nan,
             "heart_rate_median_error_bpm": float(error.median()) if len(error) else np.nan,
             "heart_rate_n": len(error),
             "heart_rate_left_out": len(self.rates) - len(error),
-            **parts.pop("all"),
-            **parts,
+            **means.pop("all"),
+            **means,
         }
-
-    def _means(self, part: str) -> dict[str, float]:
-        return {measure: float(self.table.loc[(part, "mean"), measure]) for measure in ("qrs_mv", "qrs_error_mv")}
 
 
 def waveforms(
@@ -65,30 +61,23 @@ def waveforms(
     lead if the page shows all of its window, and hidden if it shows nothing of it.
 
     Args:
-        predicted: mV; missing samples count as 0. Shape: (N, 12, T).
-        target: mV, NaN where missing. Shape: (N, 12, T).
-        visible: what the page shows. Shape: (N, 12, T).
+        predicted: reconstructed signals, mV; missing samples count as 0. Shape: (N, 12, T).
+        target: true signals, mV, NaN where missing. Shape: (N, 12, T).
+        visible: samples that the page shows, bool. Shape: (N, 12, T).
         fs: sampling rate, Hz.
 
     Raises:
-        ValueError: shapes differ, or the sampling rate is too low to see a QRS complex.
+        ValueError: shapes differ, or the sampling rate is too low for QRS complexes.
     """
-    predicted, target = np.asarray(predicted), np.asarray(target)
-    if predicted.shape != target.shape or predicted.ndim != 3 or predicted.shape[1] != len(LEADS):
-        raise ValueError(f"predicted {predicted.shape} and target {target.shape} must both be (N, {len(LEADS)}, T)")
-    if visible is not None and np.shape(visible) != target.shape:
-        raise ValueError(f"visible {np.shape(visible)} must have the shape of target, {target.shape}")
     rates: list[tuple[float, float]] = []
     parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(target), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        truth, guess = target[chunk].astype(np.float64), np.nan_to_num(predicted[chunk].astype(np.float64))
+    for guess, truth, shown in signal_chunks(predicted, target, visible):
         beats = find_beats(truth, fs)
         rates += [_rates(*pair, fs) for pair in zip(beats, find_beats(guess, fs), strict=True)]
-        shown = None if visible is None else np.asarray(visible[chunk], dtype=bool)
         for part, values in _amplitudes(guess, truth, shown, beats, round(QRS_S * fs)).items():
             parts.setdefault(part, []).append(values)
-    tables = {part: _lead_table(np.concatenate(chunks, axis=1)) for part, chunks in parts.items()}
+    columns = ["qrs_mv", "qrs_error_mv"]
+    tables = {part: lead_table(np.concatenate(chunks, axis=1), columns) for part, chunks in parts.items()}
     return WaveformResult(
         pd.DataFrame(rates, columns=["target", "predicted"], dtype=np.float64),
         pd.concat(tables, names=["part", "lead"]),
@@ -96,14 +85,14 @@ def waveforms(
 
 
 def find_beats(signals: np.ndarray, fs: float) -> list[np.ndarray]:
-    """Samples at which QRS complexes are largest, of each record.
+    """Samples of the R peaks of each record, where its QRS complexes are largest.
 
     All leads pass a band of 5-20 Hz, forwards and backwards, which shifts nothing. A beat is a peak of their root mean
     square that reaches 0.4 of the record's 98th percentile and stands out by half as much, 0.25 s or more from any
     larger one.
 
     Args:
-        signals: mV, NaN where missing. Shape: (N, L, T).
+        signals: signals of the leads, mV, NaN where missing. Shape: (N, L, T).
         fs: sampling rate, Hz.
 
     Returns:
@@ -115,7 +104,7 @@ def find_beats(signals: np.ndarray, fs: float) -> list[np.ndarray]:
         raise ValueError(f"a sampling rate of {fs:g} Hz is too low to find beats: more than {2 * BAND_HZ[1]:g} Hz")
     band = sosfiltfilt(butter(2, BAND_HZ, "bandpass", fs=fs, output="sos"), _filled(signals), axis=-1)
     strength = np.sqrt((band**2).mean(axis=1))  # (N, T)
-    heights = np.maximum(0.4 * np.quantile(strength, 0.98, axis=1), LEAST_MV)
+    heights = np.maximum(0.4 * np.quantile(strength, 0.98, axis=1), MIN_BEAT_MV)
     return [
         find_peaks(row, height=height, prominence=height / 2, distance=max(1, round(REFRACTORY_S * fs)))[0]
         for row, height in zip(strength, heights, strict=True)
@@ -124,14 +113,12 @@ def find_beats(signals: np.ndarray, fs: float) -> list[np.ndarray]:
 
 def _filled(signals: np.ndarray) -> np.ndarray:
     """Missing samples at the mean of their lead, where they make no beat."""
-    known = ~np.isnan(signals)
-    total, count = np.where(known, signals, 0.0).sum(axis=-1), known.sum(axis=-1)
-    return np.where(known, signals, (total / np.maximum(count, 1))[..., None])
+    return np.where(np.isnan(signals), np.nan_to_num(macro(signals))[..., None], signals)
 
 
 def _rates(target: np.ndarray, predicted: np.ndarray, fs: float) -> tuple[float, float]:
     """Heart rates from beats, beats/min; NaN where the target has too few."""
-    if len(target) < LEAST_BEATS:
+    if len(target) < MIN_BEATS:
         return np.nan, np.nan
     rates = [60 * fs * (len(x) - 1) / (x[-1] - x[0]) if len(x) > 1 else 0.0 for x in (target, predicted)]
     return rates[0], rates[1]
@@ -148,7 +135,7 @@ def _amplitudes(
     window = centre[:, None] + np.arange(-reach, reach + 1)  # (K, W)
     at = (record[:, None, None], np.arange(len(LEADS))[:, None], window[:, None, :])  # (K, 12, W)
     true_height, read_height = np.ptp(truth[at], axis=-1), np.ptp(guess[at], axis=-1)  # (K, 12)
-    known = ~np.isnan(true_height) & (np.ptp(_filled(truth), axis=-1) > _FLAT_MV)[record]
+    known = ~np.isnan(true_height) & (np.ptp(_filled(truth), axis=-1) > FLAT_MV)[record]
     measured = np.stack([true_height, np.abs(read_height - true_height)])
     counted = {"all": known}
     if visible is not None:
@@ -161,14 +148,4 @@ def _means_by_record(values: np.ndarray, mask: np.ndarray, record: np.ndarray, n
     sums, counts = np.zeros((len(values), n, len(LEADS))), np.zeros((n, len(LEADS)))
     np.add.at(sums, (slice(None), record), np.where(mask, values, 0.0))
     np.add.at(counts, record, mask)
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=np.broadcast_to(counts > 0, sums.shape))
-
-
-def _lead_table(values: np.ndarray) -> pd.DataFrame:
-    """Means over the records, per lead and over all. Shape: (2, N, 12) -> table (13, 3)."""
-    known = ~np.isnan(values)
-    sums, counts = np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1)  # (2, 12)
-    sums, counts = (np.column_stack([x, x.sum(axis=1)]) for x in (sums, counts))
-    means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-    table = pd.DataFrame(means.T, index=[*LEADS, "mean"], columns=["qrs_mv", "qrs_error_mv"])
-    return table.assign(n=[*counts[0, :-1], int(known[0].any(axis=1).sum())])
+    return ratio(sums, counts)

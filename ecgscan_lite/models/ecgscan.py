@@ -3,64 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from ecgscan_lite.ecg.records import resample
 from ecgscan_lite.ecg.reports import split_report
+from ecgscan_lite.ecg.statements import prompt
+from ecgscan_lite.files import reason
 from ecgscan_lite.models.image_encoder import ImageEncoder
 from ecgscan_lite.models.lead_decoder import RATE, SAMPLES, LeadDecoder
 from ecgscan_lite.models.preprocessing import as_pages
 from ecgscan_lite.models.signal_encoder import SignalResNet, SignalViT
 from ecgscan_lite.models.text_encoder import TextEncoder
-from ecgscan_lite.settings import EncoderSettings, SettingsError, current_names, validate
+from ecgscan_lite.models.weights import ModelError, find_weights, read_weights, write_weights
+from ecgscan_lite.settings import EncoderSettings, Layout, validate
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ecgscan_lite.models.preprocessing import ImageLike
 
-WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
-EMBEDDED_WEIGHTS = Path(__file__).parents[1] / "weights"
 MINILM_DIM = 384  # width of the default text encoder
 SIGNAL_ENCODERS = {"resnet": SignalResNet, "vit": SignalViT}
-
-
-class ModelError(ValueError):
-    """Weights that can't be loaded; the message is one line."""
 
 
 class ECGScan(nn.Module):
     """Image, signal and text encoders, aligned in one space, and a decoder from the image to the signal.
 
-    The text encoder is frozen and is no part of the weights; its head is.
+    The text encoder is frozen and not part of the weights; its head is.
 
     Args:
-        encoders: which encoders.
+        encoder_settings: choice of encoders; None for the default ones.
         page_size: (height, width) in px that images are fitted to.
         text_dim: width of the text encoder's embeddings.
+        layouts: names of the page layouts that the decoder tells apart, in the order of its logits; None for all that
+            can be rendered.
     """
 
     def __init__(
         self,
-        encoders: EncoderSettings | None = None,
+        encoder_settings: EncoderSettings | None = None,
         page_size: tuple[int, int] = (128, 192),
         text_dim: int = MINILM_DIM,
+        layouts: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        encoders = encoders or EncoderSettings()
-        self.encoders, self.page_size, self.text_dim = encoders, page_size, text_dim
+        encoders = encoder_settings or EncoderSettings()
+        self.encoder_settings, self.page_size, self.text_dim = encoders, page_size, text_dim
+        self.layouts = tuple(layouts or get_args(Layout))
         self.image_encoder = ImageEncoder(
             encoders.image, encoders.image_pretrained, token_dim=encoders.decoder_dim, page_size=page_size,
             **encoders.image_options,
@@ -70,11 +68,11 @@ class ECGScan(nn.Module):
         self.image_head = _head(self.image_encoder.feature_dim, encoders.embedding_dim)
         self.signal_head = _head(self.signal_encoder.feature_dim, encoders.embedding_dim)
         self.text_head = _head(text_dim, encoders.embedding_dim)
-        self.decoder = LeadDecoder(encoders.decoder_dim)
+        self.decoder = LeadDecoder(encoders.decoder_dim, len(self.layouts))
 
     @property
     def device(self) -> torch.device:
-        return self.decoder.places.device
+        return self.decoder.layout_positions.device
 
     def embed_images(
         self, images: ImageLike | Iterable[ImageLike], *, features: bool = False, batch_size: int = 64
@@ -83,7 +81,8 @@ class ECGScan(nn.Module):
 
         Args:
             images: paths, Pillow images, arrays or tensors of any size; each is fitted whole to `page_size`.
-            features: give the encoder's pooled features, as linear probes use them, instead of the joint space.
+            features: return the encoder's pooled features, as linear probes use them, instead of the joint space.
+            batch_size: number of images that are encoded at once.
 
         Returns:
             Unit rows, float32 (N, D); with `features`, rows of any length, (N, F).
@@ -91,18 +90,12 @@ class ECGScan(nn.Module):
         Raises:
             ImageError: an image can't be read.
         """
-
-        def embed(pages: Tensor) -> Tensor:
-            return self.encode_pages(pages)[0 if features else 1]
-
-        width = self.image_encoder.feature_dim if features else self.encoders.embedding_dim
-        return self._in_batches(self._pages(images), embed, batch_size, (width,))
+        dim = self.image_encoder.feature_dim if features else self.encoder_settings.embedding_dim
+        pages = as_pages(images, *self.page_size)
+        return self._in_batches(pages, lambda x: self.encode_pages(x)[0 if features else 1], batch_size, (dim,))
 
     def encode_pages(self, pages: Tensor) -> tuple[Tensor, Tensor]:
-        """What `embed_images` gives for pages of the model's size, in one pass and with gradients.
-
-        Shape: uint8 RGB (B, 3, H, W); returns features (B, F) and unit rows (B, D).
-        """
+        """Features (B, F) and unit embeddings (B, D) of pages of `page_size`, uint8 (B, 3, H, W), with gradients."""
         features = self.image_encoder.features(pages)
         return features, F.normalize(self.image_head(features), dim=-1)
 
@@ -113,8 +106,9 @@ class ECGScan(nn.Module):
 
         Args:
             signals: mV in the order of `LEADS`; NaN counts as 0. Shape: (12, T) or (N, 12, T).
-            fs: Hz.
+            fs: sampling rate, Hz.
             features: as in `embed_images`.
+            batch_size: number of signals that are encoded at once.
 
         Returns:
             float32 (N, D), or (N, F) with `features`.
@@ -122,33 +116,24 @@ class ECGScan(nn.Module):
         Raises:
             ValueError: another shape, or a rate that is not positive.
         """
-
-        def embed(x: Tensor) -> Tensor:
-            return self.encode_signals(x)[0 if features else 1]
-
-        width = self.signal_encoder.feature_dim if features else self.encoders.embedding_dim
-        return self._in_batches(iter(at_model_rate(signals, fs)), embed, batch_size, (width,))
+        dim = self.signal_encoder.feature_dim if features else self.encoder_settings.embedding_dim
+        x = at_model_rate(signals, fs)
+        return self._in_batches(x, lambda x: self.encode_signals(x)[0 if features else 1], batch_size, (dim,))
 
     def encode_signals(self, signals: Tensor) -> tuple[Tensor, Tensor]:
-        """What `embed_signals` gives for signals as `at_model_rate` makes them, in one pass and with gradients.
-
-        Shape: mV (B, 12, 1000); returns features (B, F) and unit rows (B, D).
-        """
+        """Features (B, F) and unit embeddings (B, D) of signals from `at_model_rate`, (B, 12, 1000)."""
         features = self.signal_encoder(signals)
         return features, F.normalize(self.signal_head(features), dim=-1)
 
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def embed_texts(self, texts: str | Sequence[str]) -> np.ndarray:
         """Embed reports or statements written out in English. Returns unit rows, float32 (N, D)."""
-
-        def embed(x: Tensor) -> Tensor:
-            return F.normalize(self.text_head(x), dim=-1)
-
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = _as_list(texts)
         frozen = self.text_encoder.encode(texts) if texts else []
-        return self._in_batches(iter(frozen), embed, 1024, (self.encoders.embedding_dim,))
+        shape = (self.encoder_settings.embedding_dim,)
+        return self._in_batches(frozen, lambda x: F.normalize(self.text_head(x), dim=-1), 1024, shape)
 
     def embed_reports(self, reports: Sequence[str]) -> np.ndarray:
-        """Embed whole reports: the mean over their findings, each embedded as pretraining saw it.
+        """Embed whole reports: the mean over their findings, each embedded as in pretraining.
 
         Returns unit rows, float32 (N, D).
         """
@@ -156,77 +141,65 @@ class ECGScan(nn.Module):
         distinct = list(dict.fromkeys(chain.from_iterable(findings)))
         row = {finding: number for number, finding in enumerate(distinct)}
         embeddings = self.embed_texts(distinct)
-        means = np.zeros((len(findings), self.encoders.embedding_dim), np.float32)
-        for mean, of_report in zip(means, findings, strict=True):
-            mean[:] = embeddings[[row[finding] for finding in of_report]].mean(axis=0)
+        means = [embeddings[[row[finding] for finding in of_report]].mean(axis=0) for of_report in findings]
+        means = np.array(means, np.float32).reshape(-1, self.encoder_settings.embedding_dim)
         return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
 
-    def zero_shot(self, images: ImageLike | Iterable[ImageLike], statements: Sequence[str]) -> pd.DataFrame:
+    def embed_statements(self, statements: str | Sequence[str]) -> np.ndarray:
+        """Embed the prompts of SCP codes, or findings in words. Returns unit rows, float32 (N, D)."""
+        return self.embed_texts([prompt(statement) for statement in _as_list(statements)])
+
+    def zero_shot(self, images: ImageLike | Iterable[ImageLike], statements: str | Sequence[str]) -> pd.DataFrame:
         """Score findings that the model was never trained to classify.
 
         Args:
             images: as in `embed_images`.
-            statements: SCP codes ("AFIB") or findings in words ("atrial fibrillation").
+            statements: SCP codes ("AFIB") or findings in words ("atrial fibrillation"); one or several.
 
         Returns:
             Cosine of each image with each finding's prompt, (N, len(statements)): it ranks the images by a finding
-            and is no probability.
+            and is not a probability.
 
         Raises:
             ImageError: an image can't be read.
         """
         import pandas as pd
 
-        embeddings = self.embed_images(images)
-        return pd.DataFrame(embeddings @ self.embed_statements(statements).T, columns=list(statements))
-
-    def embed_statements(self, statements: Sequence[str]) -> np.ndarray:
-        """Embed the prompts of SCP codes, or findings in words. Returns unit rows, float32 (len(statements), D)."""
-        from ecgscan_lite.ecg.statements import prompt
-
-        return self.embed_texts([prompt(statement) for statement in statements])
+        statements = _as_list(statements)
+        return pd.DataFrame(self.embed_images(images) @ self.embed_statements(statements).T, columns=statements)
 
     def reconstruct(self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = 64) -> np.ndarray:
-        """Read the twelve leads off images of ECGs. Returns float32 mV at 100 Hz, (N, 12, 1000).
+        """Read the twelve leads from images of ECGs. Returns float32 mV at 100 Hz, (N, 12, 1000).
 
         Raises:
             ImageError: an image can't be read.
         """
-
-        def decode(pages: Tensor) -> Tensor:
-            return self.decoder(self.image_encoder(pages)).leads
-
-        return self._in_batches(self._pages(images), decode, batch_size, (12, SAMPLES))
+        pages = as_pages(images, *self.page_size)
+        return self._in_batches(pages, lambda x: self.decoder(self.image_encoder(x)).leads, batch_size, (12, SAMPLES))
 
     def save(self, folder: str | Path, *, half: bool = False, **notes: Any) -> Path:
         """Write `model.safetensors` and `model.json` to a folder; `load` reads them back.
 
         Args:
-            half: keep floating-point weights in half precision.
-            notes: anything that JSON can hold, kept in the description.
+            folder: where to write; made if it is not there.
+            half: write floating-point weights in half precision.
+            notes: anything that JSON can hold, added to `model.json`.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {
+        tensors = {
             name: (x.half() if half and x.is_floating_point() else x).cpu().contiguous()
             for name, x in self.state_dict().items()
         }
-        encoders = dataclasses.asdict(self.encoders) | {"image_pretrained": False, "signal_weights": ""}
-        description = {"encoders": encoders, "page_size": list(self.page_size), "text_dim": self.text_dim, **notes}
-        temporary = folder / f"{WEIGHTS_FILE}.{os.getpid()}.tmp"
-        temporary.write_bytes(to_bytes(weights))  # unlike `save_file`, with the permissions that new files have here
-        (folder / f"{DESCRIPTION_FILE}.tmp").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        (folder / f"{DESCRIPTION_FILE}.tmp").replace(folder / DESCRIPTION_FILE)
-        temporary.replace(folder / WEIGHTS_FILE)
-        return folder
-
-    def _pages(self, images: ImageLike | Iterable[ImageLike]) -> Iterator[Tensor]:
-        return iter(as_pages(images, *self.page_size))
+        encoders = dataclasses.asdict(self.encoder_settings) | {"image_pretrained": False, "signal_weights": ""}
+        description = {"encoders": encoders, "page_size": self.page_size, "text_dim": self.text_dim}
+        write_weights(Path(folder), tensors, description | {"layouts": self.layouts} | notes)
+        return Path(folder)
 
     @torch.inference_mode()
-    def _in_batches(self, rows: Iterator[Tensor], function: Any, batch_size: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Apply a function to rows in batches, in evaluation mode, whatever mode the model is in."""
-        was_training = self.training
+    def _in_batches(
+        self, rows: Iterable[Tensor], function: Callable[[Tensor], Tensor], batch_size: int, shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """Apply a function to rows in batches, in evaluation mode; the model's own mode is restored."""
+        was_training, rows = self.training, iter(rows)
         self.eval()
         try:
             outputs = [
@@ -239,15 +212,13 @@ class ECGScan(nn.Module):
 
 
 def at_model_rate(signals: np.ndarray | Tensor, fs: float) -> Tensor:
-    """Signals as the signal encoder sees them: the first 10 s at 100 Hz, shorter ones filled up with 0.
+    """Signals as the signal encoder takes them: the first 10 s at 100 Hz, shorter ones padded with 0.
 
     Shape: (12, T) or (N, 12, T) mV; returns float32 (N, 12, 1000).
 
     Raises:
         ValueError: another shape, or a rate that is not positive.
     """
-    from ecgscan_lite.ecg.records import resample
-
     x = np.asarray(signals.cpu() if isinstance(signals, Tensor) else signals, dtype=np.float32)
     x = x[None] if x.ndim == 2 else x
     if x.ndim != 3 or x.shape[1] != 12:
@@ -269,40 +240,22 @@ def load(source: str | Path | None = None, device: str | torch.device | None = N
         device: where to put it; None takes a GPU if there is one.
 
     Raises:
-        ModelError: nothing there, or no weights of this model.
+        ModelError: there are no such files, or they are not the weights of a model.
     """
-    folder = _find(source)
+    folder = find_weights(source)
     try:
-        description = current_names(json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8")))
+        description, tensors = read_weights(folder)
+        encoders = validate(EncoderSettings, description["encoders"], "encoders")
         height, width = map(int, description["page_size"])
-        model = ECGScan(
-            validate(EncoderSettings, description["encoders"], "encoders"),
-            (height, width),
-            int(description["text_dim"]),
-        )
-        weights = load_file(folder / WEIGHTS_FILE)
-        model.load_state_dict({name: x.float() if x.is_floating_point() else x for name, x in weights.items()})
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, SettingsError) as error:
-        raise ModelError(f"{folder}: no weights that can be loaded ({str(error).strip().splitlines()[0]})") from None
+        model = ECGScan(encoders, (height, width), int(description["text_dim"]), description["layouts"])
+        model.load_state_dict(tensors)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: no weights that can be loaded ({reason(error)})") from None
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
-def _find(source: str | Path | None) -> Path:
-    """The folder of a model, fetched from the hub where the source is no folder."""
-    if source is None:
-        return EMBEDDED_WEIGHTS
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    if folder.exists() or str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
-        raise ModelError(f"{source}: no folder with {WEIGHTS_FILE} and {DESCRIPTION_FILE}")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(source), allow_patterns=[WEIGHTS_FILE, DESCRIPTION_FILE]))
-    except (OSError, ValueError) as error:  # hub errors derive from these
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{source}: neither a folder nor a model on the hub that can be reached ({reason})") from None
+def _as_list(texts: str | Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
 
 
 def _head(features: int, embedding_dim: int) -> nn.Sequential:

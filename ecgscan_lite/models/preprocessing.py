@@ -1,10 +1,10 @@
-"""Images of ECGs from files and arrays, and how they are fitted to the size that a model sees."""
+"""Images of ECGs from files and arrays, fitted to the page size of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ecgscan_lite.files import reason
+
 if TYPE_CHECKING:
     ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 
-#: What is opened; formats that can run code or fetch files (PostScript and the like) are not.
+#: Formats that are opened; those that can run code or fetch files (PostScript and the like) are not.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 MAX_PIXELS = 100_000_000  # an A4 page at 1,000 dpi
 
@@ -41,8 +43,8 @@ def read_image(path: str | Path) -> Tensor:
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: larger than {MAX_PIXELS // 1_000_000} megapixels") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0].replace(str(path), "").strip(" '")
-        raise ImageError(f"{path}: no readable {', '.join(FORMATS)} image ({reason})") from None
+        why = reason(error).replace(str(path), "").strip(" '")
+        raise ImageError(f"{path}: no readable {', '.join(FORMATS)} image ({why})") from None
 
 
 def as_pages(images: ImageLike | Iterable[ImageLike], height: int, width: int) -> Iterable[Tensor]:
@@ -55,7 +57,9 @@ def as_pages(images: ImageLike | Iterable[ImageLike], height: int, width: int) -
     Raises:
         ImageError: an image can't be read or has another shape.
     """
-    for image in _each(images):
+    arrays = isinstance(images, (np.ndarray, Tensor))
+    one = images.ndim != 4 if arrays else isinstance(images, (str, Path, Image.Image))
+    for image in [images] if one else images:
         yield fit(as_rgb(image), height, width)
 
 
@@ -63,7 +67,7 @@ def as_rgb(image: ImageLike) -> Tensor:
     """One image as a tensor. Shape: (3, H, W) uint8.
 
     Raises:
-        ImageError: it can't be read, or is no image.
+        ImageError: it can't be read, or is not an image.
     """
     if isinstance(image, (str, Path)):
         return read_image(image)
@@ -71,11 +75,11 @@ def as_rgb(image: ImageLike) -> Tensor:
         return _from_pillow(image, "image")
     if isinstance(image, (np.ndarray, Tensor)):
         return _from_array(torch.as_tensor(image))
-    raise ImageError(f"a {type(image).__name__} is no image; give a path, a Pillow image, an array or a tensor")
+    raise ImageError(f"a {type(image).__name__} is not an image; give a path, a Pillow image, an array or a tensor")
 
 
 def fit(image: Tensor, height: int, width: int) -> Tensor:
-    """Scale a page as a whole into (height, width), and fill what is left with white; nothing is cropped.
+    """Scale a page as a whole into (height, width), and pad it with white; nothing is cropped.
 
     Shape: image (3, H, W) uint8; returns (3, height, width) uint8.
     """
@@ -87,26 +91,17 @@ def fit(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def fitted_size(rows: float, columns: float, height: int, width: int) -> tuple[int, int]:
-    """Height and width, px, of a sheet of these proportions that is scaled as a whole into (height, width)."""
+    """Height and width, px, of a page of these proportions that is scaled as a whole into (height, width)."""
     scale = min(height / rows, width / columns)
     return max(1, min(height, round(rows * scale))), max(1, min(width, round(columns * scale)))
 
 
 def surround(images: Tensor, height: int, width: int) -> Tensor:
-    """Images in the middle of white ones. Shape: (..., h, w) uint8; returns (..., height, width)."""
+    """Images padded with white on all sides. Shape: (..., h, w) uint8; returns (..., height, width)."""
     bottom, right = height - images.shape[-2], width - images.shape[-1]
     if not (bottom or right):
         return images
     return F.pad(images, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2), value=255)
-
-
-def _each(images: Any) -> Sequence[Any] | Iterable[Any]:
-    """A single image as a list of one; a batch as its images."""
-    if isinstance(images, (str, Path, Image.Image)):
-        return [images]
-    if isinstance(images, (np.ndarray, Tensor)):
-        return images if images.ndim == 4 else [images]
-    return images
 
 
 def _from_pillow(image: Image.Image, name: str) -> Tensor:
@@ -127,7 +122,7 @@ def _from_array(array: Tensor) -> Tensor:
     elif array.ndim == 3 and array.shape[0] != 3 and array.shape[2] == 3:
         array = array.permute(2, 0, 1)
     if array.ndim != 3 or array.shape[0] != 3 or 0 in array.shape:
-        raise ImageError(f"an array of shape {tuple(array.shape)} is no image; give (H, W), (H, W, 3) or (3, H, W)")
+        raise ImageError(f"an array of shape {tuple(array.shape)} is not an image; give (H, W), (H, W, 3) or (3, H, W)")
     if array.dtype == torch.uint8:
         return array
     if array.is_floating_point() and array.min() >= 0 and array.max() <= 1:

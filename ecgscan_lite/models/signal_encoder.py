@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class SignalResNet(nn.Module):
-    """A residual network along time, the leads being its channels.
+    """A residual network along time, with the leads as channels.
 
     Basic blocks as in He et al., CVPR 2016, with kernels of 7 samples; each stage halves the rate. The convolutions are
     those of images of height 1: for these PyTorch has a channels-last path, about twice as fast on CPUs.
 
     Args:
-        widths: channels of each stage.
+        widths: number of channels of each stage.
     """
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256)) -> None:
@@ -45,7 +45,7 @@ class _ResidualBlock(nn.Module):
             nn.Conv2d(width, width, (1, 7), padding=(0, 3), bias=False),
             nn.BatchNorm2d(width),
         )
-        # no padding is there to count, but counted, compiled gradients are wrong in PyTorch 2.14 and 2.15 (its #198119)
+        # there is no padding, but with it counted, compiled gradients are wrong in PyTorch 2.14 and 2.15 (its #198119)
         pool = nn.AvgPool2d((1, 2), ceil_mode=True, count_include_pad=False)
         self.shortcut = nn.Sequential(pool, nn.Conv2d(channels, width, 1, bias=False))
 
@@ -56,23 +56,19 @@ class _ResidualBlock(nn.Module):
 class SignalViT(nn.Module):
     """A vision transformer along time (Dosovitskiy et al., ICLR 2021): a token is all 12 leads over one patch.
 
+    The position embedding is made for 10 s, and interpolated for signals of other lengths.
+
     Args:
-        samples: T, the length that the position embedding is made for; others are interpolated to.
-        patch: samples to a token.
+        patch: samples per token.
+        width, depth, heads, drop_path: dimensions and stochastic depth of the transformer.
     """
 
     def __init__(
-        self,
-        samples: int = 1000,
-        patch: int = 20,
-        width: int = 192,
-        depth: int = 6,
-        heads: int = 3,
-        drop_path: float = 0.1,
+        self, patch: int = 20, width: int = 192, depth: int = 6, heads: int = 3, drop_path: float = 0.1
     ) -> None:
         super().__init__()
         self.embed = nn.Conv1d(12, width, patch, stride=patch)
-        self.position = nn.Parameter(0.02 * torch.randn(1, width, samples // patch))
+        self.position_embedding = nn.Parameter(0.02 * torch.randn(1, width, 1000 // patch))
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         self.blocks = nn.Sequential(*(Block(width, heads, drop_path=rate) for rate in rates))
         self.norm = nn.LayerNorm(width)
@@ -81,5 +77,5 @@ class SignalViT(nn.Module):
     def forward(self, signal: Tensor) -> Tensor:
         """Shape: signal (B, 12, T) in mV at 100 Hz, without NaN; returns the mean over tokens, (B, width)."""
         tokens = self.embed(signal)  # (B, width, N)
-        position = nn.functional.interpolate(self.position, size=tokens.shape[-1], mode="linear")
+        position = nn.functional.interpolate(self.position_embedding, size=tokens.shape[-1], mode="linear")
         return self.norm(self.blocks((tokens + position).mT)).mean(dim=1)

@@ -1,1 +1,1 @@
-"""What people look at: figures, tables, and one HTML report."""
+"""Figures, tables, and one HTML report for people to read."""

@@ -1,7 +1,7 @@
-"""Every figure, as a function that takes an Axes and returns it.
+"""Plots, each a function that takes an Axes and returns it.
 
-Call `theme` once, or make figures with `new_figure`, so that all of them look alike. Colours are seaborn's colour-blind
-palette; one colour means one thing in all figures.
+Call `theme` once, or make figures with `new_figure`, so that all of them have one style. Colours are seaborn's
+colour-blind palette; one colour means one thing in all figures.
 """
 
 from __future__ import annotations
@@ -26,34 +26,24 @@ if TYPE_CHECKING:
     from ecgscan_lite.ecg.records import ECGRecord
 
 _PALETTE = sns.color_palette("colorblind").as_hex()
-#: What is drawn -> its colour, in all figures.
+#: Name of a curve or bar -> its colour, in all figures.
 COLOURS = {
-    "image": _PALETTE[0],
-    "signal": _PALETTE[2],
-    "random": "#9a9a9a",
-    "constrained": _PALETTE[0],
-    "unconstrained": _PALETTE[1],
-    "target": "#a0a0a0",
-    "predicted": _PALETTE[0],
-    "ink": "#1a1a22",
-}
+    "image": _PALETTE[0], "signal": _PALETTE[2], "random": "#9a9a9a",
+    "constrained": _PALETTE[0], "unconstrained": _PALETTE[1],
+    "target": "#a0a0a0", "predicted": _PALETTE[0], "ink": "#1a1a22",
+}  # fmt: skip
 _PAPER, _GRID = "#fffcf8", "#e87878"
 _MM_PER_S, _MM_PER_MV = 25.0, 10.0
 _ROW_MM, _MARGIN_MM = 15.0, 5.0  # a row for each lead, and blank paper above and below
+_BASELINES = _MARGIN_MM + (len(LEADS) - 0.5 - np.arange(len(LEADS))) * _ROW_MM  # zero line of each lead, mm
 _RC = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 110,
-    "legend.frameon": False,
-    "savefig.dpi": 160,
-}
+    "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "axes.titleweight": "bold",
+    "figure.constrained_layout.use": True, "figure.dpi": 110, "legend.frameon": False, "savefig.dpi": 160,
+}  # fmt: skip
 
 
 def theme() -> None:
-    """Give all figures drawn from now on the look of this project."""
+    """Give all figures made from now on the style of this project."""
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.9, rc=_RC)
 
 
@@ -68,7 +58,7 @@ def ecg_page(ax: Axes, image: Any, title: str = "") -> Axes:
     """A page as it is rendered or scanned.
 
     Args:
-        image: uint8, a numpy array or a tensor. Shape: (3, H, W), (H, W, 3) or (H, W).
+        image: array or tensor, uint8. Shape: (3, H, W), (H, W, 3) or (H, W).
     """
     image = np.asarray(image.cpu() if hasattr(image, "cpu") else image)
     if image.ndim == 3 and image.shape[0] == 3:
@@ -94,10 +84,9 @@ def reconstruction(
     """The twelve leads read off a page over the true ones, on millimetre paper.
 
     Args:
-        target: mV. Shape: (12, T).
-        predicted: mV. Shape: (12, T).
+        target, predicted: leads in mV. Shape: (12, T).
         fs: sampling rate, Hz.
-        visible: what the page shows; the rest is drawn on darker paper. Shape: (12, T).
+        visible: samples that the page shows; the paper is darker at the others. Shape: (12, T).
     """
     target, predicted = np.asarray(target), np.asarray(predicted)
     _ecg_paper(ax, target.shape[1] / fs)
@@ -119,9 +108,9 @@ def auroc_bars(
     """AUROC of each statement as a bar from chance (0.5), with its 95 % interval, one colour per model.
 
     Args:
-        tables: "image", "signal", "random" or any other model -> table with columns auroc, low, high, n_positive and
-            the statements as index, as `ClassificationResult.table` has them.
-        names: statement -> what to write beside its bars.
+        tables: model -> table with columns auroc, low, high, n_positive and the statements as index, as
+            `ClassificationResult.table` has them; "image", "signal" and "random" have colours of their own.
+        names: statement -> name beside its bars.
     """
     first = next(iter(tables.values()))
     order = first.sort_values("auroc", na_position="first").index
@@ -130,7 +119,7 @@ def auroc_bars(
     for number, (model, table) in enumerate(tables.items()):
         values = table.reindex(order)
         y = rows + 0.4 - height * (number + 0.5)
-        ax.barh(y, values["auroc"] - 0.5, 0.9 * height, left=0.5, color=_colour(model, spare), label=model)
+        ax.barh(y, values["auroc"] - 0.5, 0.9 * height, left=0.5, color=COLOURS.get(model) or next(spare), label=model)
         ax.hlines(y, values["low"], values["high"], color="#000000a0", linewidth=1.2)
     labels = [f"{(names or {}).get(code, code)} ({first.loc[code, 'n_positive']:.0f})" for code in order]
     ax.set_yticks(rows, labels)
@@ -143,10 +132,7 @@ def auroc_bars(
 
 
 def intervals(ax: Axes, names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray) -> Axes:
-    """Figures with their intervals, the first on top.
-
-    Shape: values, low, high (N,).
-    """
+    """Values with their intervals, the first on top. Shape: values, low, high (N,)."""
     rows = np.arange(len(names))[::-1]
     ax.errorbar(values, rows, xerr=[values - low, high - values], fmt="o", color="black", capsize=3, linewidth=1)
     for row, value in zip(rows, values, strict=True):
@@ -158,11 +144,7 @@ def intervals(ax: Axes, names: Sequence[str], values: np.ndarray, low: np.ndarra
 
 
 def training_curve(ax: Axes, log: pd.DataFrame) -> Axes:
-    """The loss and each of its terms against the step.
-
-    Args:
-        log: a run's `log.csv`: of its columns, step, loss and the terms.
-    """
+    """The loss and each of its terms against the step, from a run's `log.csv`."""
     smooth = max(1, len(log) // 50)
     for name in (column for column in ("loss", *LOSS_TERMS) if column in log.columns):
         values = log[name].rolling(smooth, min_periods=1).mean()
@@ -177,16 +159,12 @@ def training_curve(ax: Axes, log: pd.DataFrame) -> Axes:
 def residuals(ax: Axes, constrained: Sequence[float], unconstrained: Sequence[float]) -> Axes:
     """Mean absolute residual of each limb identity, reconstructed with the soft-lead constraint and without.
 
-    Args:
-        constrained: mV, in the order of `IDENTITY_NAMES`. Shape: (4,).
-        unconstrained: mV. Shape: (4,).
+    Shape: constrained, unconstrained (4,), mV, in the order of `IDENTITY_NAMES`.
     """
     rows = np.arange(len(IDENTITY_NAMES))[::-1]
     ax.hlines(rows, constrained, unconstrained, color="#00000050", linewidth=2, zorder=1)
-    for name, label, values in (
-        ("unconstrained", "without the constraint", unconstrained),
-        ("constrained", "with it", constrained),
-    ):
+    curves = {"unconstrained": ("without the constraint", unconstrained), "constrained": ("with it", constrained)}
+    for name, (label, values) in curves.items():
         ax.scatter(values, rows, s=70, color=COLOURS[name], label=label, zorder=2)
         for row, value in zip(rows, values, strict=True):
             ax.annotate(f"{value:.2g}", (value, row), (0, 8), textcoords="offset points", ha="center", fontsize="small")
@@ -201,7 +179,7 @@ def residuals(ax: Axes, constrained: Sequence[float], unconstrained: Sequence[fl
 
 
 def reliability_curves(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> Axes:
-    """Frequency against the probability given, one colour per model; a calibrated model keeps to the diagonal.
+    """Observed frequency against predicted probability, one colour per model; a calibrated model is on the diagonal.
 
     Args:
         tables: model -> columns probability and frequency, as `CalibrationResult.reliability` has them.
@@ -209,7 +187,8 @@ def reliability_curves(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> Axes:
     spare = iter(_PALETTE[3:])
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
     for model, table in tables.items():
-        ax.plot(table["probability"], table["frequency"], "o-", color=_colour(model, spare), label=model, markersize=4)
+        colour = COLOURS.get(model) or next(spare)
+        ax.plot(table["probability"], table["frequency"], "o-", color=colour, label=model, markersize=4)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="probability given", ylabel="share that has the finding")
     ax.legend(loc="upper left")
     return ax
@@ -222,9 +201,9 @@ def shift_heatmap(ax: Axes, table: pd.DataFrame, measure: str, title: str = "") 
         table: columns layout, ageing, severity and the measure, as `evaluation.shift_grid` returns it.
         measure: the column to show.
     """
-    look = np.where(table["severity"] > 0, table["ageing"] + " " + table["severity"].astype(str), table["ageing"])
-    cells = table.assign(look=look).pivot(index="look", columns="layout", values=measure)
-    cells = cells.loc[list(dict.fromkeys(look)), list(dict.fromkeys(table["layout"]))]
+    rows = np.where(table["severity"] > 0, table["ageing"] + " " + table["severity"].astype(str), table["ageing"])
+    cells = table.assign(row=rows).pivot(index="row", columns="layout", values=measure)
+    cells = cells.loc[list(dict.fromkeys(rows)), list(dict.fromkeys(table["layout"]))]
     sns.heatmap(cells, ax=ax, vmin=0.5, vmax=1.0, cmap="viridis", annot=True, fmt=".2f", cbar=False)
     ax.set(xlabel="", ylabel="", title=title)
     ax.tick_params(axis="both", length=0, rotation=0)
@@ -232,12 +211,7 @@ def shift_heatmap(ax: Axes, table: pd.DataFrame, measure: str, title: str = "") 
 
 
 def embedding_map(ax: Axes, points: np.ndarray, labels: Sequence[str]) -> Axes:
-    """Embeddings in two dimensions, one colour per label.
-
-    Args:
-        points: Shape: (N, 2).
-        labels: Shape: (N,).
-    """
+    """Embeddings in two dimensions, one colour per label. Shape: points (N, 2), labels (N,)."""
     points, labels = np.asarray(points), np.asarray(labels, dtype=str)
     names = np.unique(labels)
     for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
@@ -246,10 +220,6 @@ def embedding_map(ax: Axes, points: np.ndarray, labels: Sequence[str]) -> Axes:
     ax.spines[:].set_visible(False)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     return ax
-
-
-def _colour(model: str, spare: Any) -> str:
-    return COLOURS.get(model) or next(spare)
 
 
 def _ecg_paper(ax: Axes, duration: float) -> None:
@@ -262,20 +232,15 @@ def _ecg_paper(ax: Axes, duration: float) -> None:
         ax.add_collection(LineCollection(upright + level, colors=_GRID, linewidths=line_width, alpha=alpha, zorder=0))
     seconds = np.arange(0, duration + 0.01, 1 if duration <= 15 else 5)
     ax.set_xticks(seconds * _MM_PER_S, [f"{second:g}" for second in seconds])
-    ax.set_yticks(_baselines(), LEADS, fontweight="bold")
+    ax.set_yticks(_BASELINES, LEADS, fontweight="bold")
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, width), ylim=(0, height), aspect="equal", xlabel="s (25 mm/s, 10 mm/mV)")
     ax.spines["left"].set_visible(False)
 
 
-def _baselines() -> np.ndarray:
-    """Height of each lead's zero line, mm. Shape: (12,)."""
-    return _MARGIN_MM + (len(LEADS) - 0.5 - np.arange(len(LEADS))) * _ROW_MM
-
-
 def _draw_leads(ax: Axes, millivolts: np.ndarray, fs: float, label: str | None = None, **style: Any) -> None:
     x = np.arange(millivolts.shape[1]) / fs * _MM_PER_S
-    y = np.asarray(millivolts) * _MM_PER_MV + _baselines()[:, None]
+    y = np.asarray(millivolts) * _MM_PER_MV + _BASELINES[:, None]
     lines = ax.plot(x, y.T, solid_joinstyle="round", **style)
     if label:
         lines[0].set_label(label)
@@ -283,7 +248,7 @@ def _draw_leads(ax: Axes, millivolts: np.ndarray, fs: float, label: str | None =
 
 def _shade_hidden(ax: Axes, visible: np.ndarray, fs: float) -> None:
     x = np.arange(visible.shape[1] + 1) / fs * _MM_PER_S
-    for baseline, shown in zip(_baselines(), visible, strict=True):
+    for baseline, shown in zip(_BASELINES, visible, strict=True):
         changes = np.flatnonzero(np.diff(np.concatenate([[True], shown, [True]]).astype(int)))
         spans = [(x[start], x[end] - x[start]) for start, end in changes.reshape(-1, 2)]
         ax.broken_barh(spans, (baseline - _ROW_MM / 2, _ROW_MM), color="black", alpha=0.07, linewidth=0, zorder=0.5)

@@ -1,4 +1,4 @@
-"""What was measured with this package: the results that the book and the README quote."""
+"""Results measured with this package, which the book and the README quote."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def read_result(name: str) -> dict[str, Any]:
     """The results of a run, with its command, seed, data, device and versions.
 
     Args:
-        name: of a file in `book/results`, without its ending.
+        name: name of a file in `book/results`, without its ending.
 
     Raises:
-        ValueError: there is no such measurement; the message lists those there are.
+        ValueError: there are no such results; the message lists those there are.
     """
     folder = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_REPOSITORY
     known = {file.stem: file for file in sorted(folder.glob("*.json"))}
     if name not in known:
-        raise ValueError(f"no measurement {name!r}: there are {', '.join(known) or 'none in this installation'}")
+        raise ValueError(f"no results {name!r}: there are {', '.join(known) or 'none in this installation'}")
     return json.loads(known[name].read_text(encoding="utf-8"))

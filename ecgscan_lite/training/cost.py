@@ -23,7 +23,7 @@ from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.models.lead_decoder import SAMPLES
 from ecgscan_lite.models.text_encoder import MINILM
 from ecgscan_lite.settings import Settings, SettingsError
-from ecgscan_lite.training.objectives.alignment import Objective
+from ecgscan_lite.training.objectives import AlignmentObjective
 
 TIMM_ON_THE_HUB = "hf-hub:timm/"
 BERT_BASE_WIDTH = 768  # of the text encoder, where its configuration is not on this machine; MedCPT is a BERT-base
@@ -137,7 +137,7 @@ def estimate(settings: Settings, records: int) -> Budget:
         )
     with torch.device("meta"):
         model = ECGScan(encoders, (settings.page.height, settings.page.width), text_width)
-        objective = Objective(settings.loss)
+        objective = AlignmentObjective(settings.loss)
     dtype = torch.float32 if settings.optimizer.precision == "fp32" else torch.bfloat16
     with _without_contents(model, objective):
         runs = _runs(settings, model)
@@ -254,8 +254,8 @@ def _takes_part(settings: Settings) -> tuple[int, bool, int]:
     return modalities.count("image"), "signal" in modalities, texts if takes_texts else 0
 
 
-def _contrast(settings: Settings, objective: Objective, n: int) -> Callable[[], list[Tensor]]:
-    """The alignment terms of so many records that all have texts, as `Objective` adds them up, or `SimCLRObjective`."""
+def _contrast(settings: Settings, objective: AlignmentObjective, n: int) -> Callable[[], list[Tensor]]:
+    """The alignment terms of so many records that all have texts, as `AlignmentObjective` adds them up, or `SimCLRObjective`."""
     image, signal, text = (torch.zeros(n, settings.encoders.embedding_dim, requires_grad=True) for _ in range(3))
     looks, hears, texts = _takes_part(settings)
     pairwise, gram = settings.loss.pairwise, settings.loss.gram

@@ -1,4 +1,8 @@
-"""The processes of a run: one alone, or several that `torchrun` or `accelerate launch` started."""
+"""The processes of a run: one alone, or several that `torchrun` or `accelerate launch` started.
+
+accelerate finds the device and sets up the communication; what is added here is the share of each process in a batch,
+and that a failure in one process ends all of them with one message.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed.nn.functional import all_gather
 
+from ecgscan_lite.files import reason
 from ecgscan_lite.settings import SettingsError
 
 TIMEOUT = timedelta(minutes=10)  # after which a process stops waiting for one that has gone
@@ -22,90 +29,89 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process and how many there are beside it.
+    """This process among those that train together.
 
     Attributes:
-        device: where this process computes.
-        number: of this process, from 0.
-        count: of all of them.
-        host: group for what is exchanged between processors, not devices; None where there is one process.
+        device: device that this process computes on.
+        rank: number of this process, from 0.
+        world_size: number of processes.
+        cpu_group: group for what is exchanged between CPUs, not devices; None where there is one process.
     """
 
     device: torch.device
-    number: int = 0
-    count: int = 1
-    host: Any = None
+    rank: int = 0
+    world_size: int = 1
+    cpu_group: Any = None
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the process that writes files and shows progress."""
-        return self.number == 0
+        return self.rank == 0
 
     @property
-    def own(self) -> slice:
-        """This process's records of a batch: every `count`-th, so that each has its share of any part of the batch."""
-        return slice(self.number, None, self.count)
+    def rows(self) -> slice:
+        """This process's rows of a batch: every `world_size`-th, so that each has its share of any part of it."""
+        return slice(self.rank, None, self.world_size)
 
     def sizes(self, size: int) -> list[int]:
-        """How many records each process has of something."""
-        if self.count == 1:
-            return [size]
-        sizes = torch.zeros(self.count, dtype=torch.long)
-        sizes[self.number] = size
-        dist.all_reduce(sizes, group=self.host)
-        return sizes.tolist()
+        """The number of rows that each process has, given that of this one."""
+        sizes = torch.zeros(self.world_size, dtype=torch.long)
+        sizes[self.rank] = size
+        return self.all_reduce_sum(sizes).tolist()
 
     def gather(self, x: Tensor, sizes: list[int]) -> Tensor:
-        """The rows of all processes, in the order of their numbers; the gradient of each goes back to where it is from.
+        """The rows of all processes in the order of their ranks; the gradient of each row goes back to its process.
 
-        Shape: (sizes[number], ...); returns (sum(sizes), ...).
+        Shape: (sizes[rank], ...); returns (sum(sizes), ...).
         """
-        if self.count == 1:
+        if self.world_size == 1:
             return x
-        return _Gather.apply(x.float() if x.is_floating_point() else x, sizes, self.number)
+        x = x.float() if x.is_floating_point() else x
+        padded = F.pad(x, (0, 0) * (x.ndim - 1) + (0, max(sizes) - len(x)))
+        parts = all_gather(padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
-    def first_of(self, sizes: list[int]) -> int | None:
-        """The number of this process's first row among those of all; None where there is one process."""
-        return None if self.count == 1 else sum(sizes[: self.number])
+    def row_offset(self, sizes: list[int]) -> int | None:
+        """The index of this process's first row among those of all; None where there is one process."""
+        return None if self.world_size == 1 else sum(sizes[: self.rank])
 
-    def total(self, x: Tensor) -> Tensor:
+    def all_reduce_sum(self, x: Tensor) -> Tensor:
         """The sum over the processes, without gradient."""
-        if self.count > 1:
+        if self.world_size > 1:
             x = x.detach().clone()
-            dist.all_reduce(x, group=self.host if x.device.type == "cpu" else None)
+            dist.all_reduce(x, group=self.cpu_group if x.device.type == "cpu" else None)
         return x
 
-    def first_then_others(self, work: Callable[[], T]) -> T:
-        """Do something in the first process, and in the others when it is done: they find the files that it wrote."""
-        result = self.together(work if self.is_first else lambda: None)
-        if self.count > 1:
-            others = self.together(lambda: None if self.is_first else work())
-            result = result if self.is_first else others
-        return result
+    def main_process_first(self, work: Callable[[], T]) -> T:
+        """Do something in the main process, and then in the others, which find the files that it wrote."""
+        result = self.all_or_none(work if self.is_main_process else lambda: None)
+        if self.world_size == 1:
+            return result
+        others = self.all_or_none(lambda: None if self.is_main_process else work())
+        return result if self.is_main_process else others
 
-    def together(self, work: Callable[[], T]) -> T:
+    def all_or_none(self, work: Callable[[], T]) -> T:
         """Do something that may fail in every process; if it fails in any, all end, and one says why.
 
         Raises:
             SystemExit: it failed in another process.
         """
+        if self.world_size == 1:
+            return work()
         error, result = None, None
         try:
             result = work()
         except Exception as raised:
-            if self.count == 1:
-                raise
             error = raised
-        if self.count > 1:
-            failed = torch.tensor(self.number if error else self.count)
-            try:
-                dist.all_reduce(failed, dist.ReduceOp.MIN, group=self.host)
-            except RuntimeError:  # another process is gone, and has said why if it could
-                raise error or SystemExit(2) from None
-            if error and failed == self.number:
-                raise error
-            if failed < self.count:
-                raise SystemExit(2)
+        first_to_fail = torch.tensor(self.rank if error else self.world_size)
+        try:
+            dist.all_reduce(first_to_fail, dist.ReduceOp.MIN, group=self.cpu_group)
+        except RuntimeError:  # another process is gone, and has said why if it could
+            raise error or SystemExit(2) from None
+        if error and first_to_fail == self.rank:
+            raise error
+        if first_to_fail < self.world_size:
+            raise SystemExit(2)
         return result
 
 
@@ -134,7 +140,7 @@ def choose_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"run.device = {name!r} is not to be had: {str(error).splitlines()[0]}") from None
+        raise SettingsError(f"run.device = {name!r} is not available: {reason(error)}") from None
 
 
 @cache
@@ -142,23 +148,6 @@ def _join(kind: str) -> Processes:
     from accelerate import PartialState
 
     state = PartialState(cpu=kind == "cpu", timeout=TIMEOUT)
-    host = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    cpu_group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     atexit.register(dist.destroy_process_group)
-    return Processes(state.device, state.process_index, state.num_processes, host)
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, sizes: list[int], number: int) -> Tensor:
-        ctx.own = slice(sum(sizes[:number]), sum(sizes[: number + 1]))
-        padded = x.new_zeros(max(sizes), *x.shape[1:])
-        padded[: len(x)] = x
-        parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)
-        return gradient[ctx.own], None, None
+    return Processes(state.device, state.process_index, state.num_processes, cpu_group)

@@ -1,4 +1,4 @@
-"""What a run tells of itself while it goes on: tables that are written row by row, and TensorBoard."""
+"""The log of a run: tables that are written row by row, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ecgscan_lite.files import write_atomically
 from ecgscan_lite.settings import LOSS_TERMS, SettingsError
 
 TEMPERATURES = tuple(f"temperature_{name}" for name in ("gram", "image_signal", "image_text", "signal_text"))
@@ -22,11 +23,11 @@ class RunLog:
     """The tables of a run, `log.csv`, `speed.csv` and `validation.csv`.
 
     Rows are on disk as soon as they are written, so that a run that is killed keeps them; one that is resumed drops
-    those of the steps that it takes again. What depends on the weather (`speed.csv`) is kept apart from what does not.
+    those of the steps that it repeats. What differs from run to run (`speed.csv`) is kept apart from what does not.
 
     Args:
-        run: the run's folder.
-        step: at which the run goes on; later rows are dropped.
+        run: folder of the run.
+        step: step that the run goes on from; later rows are dropped.
         tensorboard: write for TensorBoard too.
 
     Raises:
@@ -44,6 +45,10 @@ class RunLog:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
         for file in self.files.values():
             file.close()
         if self.board:
@@ -82,9 +87,8 @@ def _keep_before(path: Path, step: int) -> None:
     if header != ",".join(TABLES[path.stem]) or not step:
         path.unlink()
         return
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
-    temporary.replace(path)
+    with write_atomically(path) as file:
+        file.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
 
 
 def _open_board(folder: Path, step: int) -> Any:

@@ -383,6 +383,40 @@ def test_a_corpus_on_disk_is_pickled_by_its_path(folder: Path) -> None:
     assert tuple(memory.index.columns) == tuple(corpus.index.columns) == COLUMNS
 
 
+def test_a_corpus_of_the_first_edition_is_read(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Its layout, written without this library: `corpus.json`, `index.parquet`, and shards of little-endian int16."""
+    signals = [rng.integers(-2000, 2000, (12, length)).astype("<i2") for length in (1000, 800, 1000)]
+    signals[1][3, :5] = -32768  # missing
+    shards = [b"".join(x.tobytes() for x in signals[:2]), signals[2].tobytes()]
+    for number, data in enumerate(shards):
+        (tmp_path / f"shard-{number:05d}.i16").write_bytes(data)
+    pd.DataFrame(
+        {
+            "record_id": ["a", "b", "c"], "patient_id": ["p", "p", "c"], "split": ["train", "train", "test"],
+            "fold": [1, 2, 10], "report": ["Sinus rhythm.", None, "AF."], "age": [61.0, None, 44.0],
+            "statements": ['{"NORM": 100.0, "SR": 0.0}', "{}", '{"AFIB": 80.0}'], "sex": ["male", None, "female"],
+            "issues": ["", "aVR: 5 samples missing", ""], "shard": [0, 0, 1], "offset": [0, 12000, 0],
+            "length": [1000, 800, 1000],
+        }
+    ).to_parquet(tmp_path / "index.parquet")  # fmt: skip
+    info = {
+        "version": 1, "dataset": "ptbxl", "fs": 100.0, "counts": {"records": 3, "refused": 0}, "refused": [],
+        "settings": {"version": 1, "dataset": "ptbxl", "fs": 100.0, "options": {}, "limit": None, "shards": 2},
+        "statement_names": ["NORM", "SR", "AFIB"],
+        "shards": [{"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for data in shards],
+    }  # fmt: skip
+    (tmp_path / "corpus.json").write_text(json.dumps(info), encoding="utf-8")
+    corpus = Corpus(tmp_path)
+    corpus.verify()
+    expected = [np.where(x == -32768, np.nan, x / np.float32(1000)) for x in signals]
+    np.testing.assert_allclose(corpus.signals([2, 0]), [expected[2], expected[0]], rtol=1e-6)
+    np.testing.assert_allclose(corpus.signals(1, seconds=8)[0], expected[1], rtol=1e-6)
+    assert (corpus.name, corpus.fs, corpus.info) == ("ptbxl", 100, info)
+    assert corpus.reports == ["Sinus rhythm.", None, "AF."]
+    assert corpus.rows("train").tolist() == [0, 1]
+    np.testing.assert_array_equal(corpus.labels(["AFIB", "NORM"]), [[False, True], [False, False], [True, False]])
+
+
 def test_memory_and_disk_agree(folder: Path) -> None:
     disk, dataset = Corpus(folder), open_dataset("synthetic", split="train", n=4)
     memory = Corpus.from_records([replace(record) for record in dataset], splits="train")

@@ -19,8 +19,9 @@ from scipy.signal import butter, find_peaks, sosfiltfilt
 from ecgscan_lite.datasets.synthetic import SPLIT_SIZES, Synthetic, draw_signal
 from ecgscan_lite.datasets.synthetic import patients as synthetic_patients
 from ecgscan_lite.datasets.synthetic.dipole import DOWER, Waves, coloured_noise, sum_of_waves, twelve_leads
-from ecgscan_lite.datasets.synthetic.patients import SINUS_RHYTHMS, STATEMENTS, draw_patient
+from ecgscan_lite.datasets.synthetic.patients import SINUS_RHYTHMS, draw_patient
 from ecgscan_lite.ecg.leads import LEADS, LIMB_IDENTITIES
+from ecgscan_lite.ecg.statements import SYNTHETIC_STATEMENTS as STATEMENTS
 
 COUNT = 1200
 

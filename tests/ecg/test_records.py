@@ -336,7 +336,7 @@ def test_a_truncated_mat_file_is_refused(tmp_path: Path, digital: np.ndarray) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["/etc/passwd", "../rec.dat", "sub/../../rec.dat", "..", "~", "https://localhost/x.dat"]
+    "name", ["/etc/passwd", "../rec.dat", "sub/../../rec.dat", "..", "~", "https://localhost/x.dat", "x" * 300]
 )
 def test_a_header_that_points_outside_its_folder_is_refused(tmp_path: Path, digital: np.ndarray, name: str) -> None:
     folder = tmp_path / "inner"

@@ -30,7 +30,7 @@ def _splits(rng: np.random.Generator, **kwargs: int) -> list[tuple[np.ndarray, n
     return [(x[part], y[part]) for part in parts]
 
 
-def test_probe_equals_scikit_learn_at_the_recipe_with_the_best_validation(rng: np.random.Generator) -> None:
+def test_probe_equals_scikit_learn_with_the_hyperparameters_best_on_validation(rng: np.random.Generator) -> None:
     (x, y), (x_val, y_val), (x_test, y_test) = splits = _splits(rng)
     grid = (1e-4, 1e-2, 1.0)
     result = linear_probe(*splits, classes=CLASSES, grid=grid, bootstrap=0)
@@ -42,8 +42,8 @@ def test_probe_equals_scikit_learn_at_the_recipe_with_the_best_validation(rng: n
         c: np.mean([roc_auc_score(t, m.decision_function(x_val)) for t, m in zip(y_val.T, models, strict=True)])
         for c, models in pipelines.items()
     }
-    assert result.recipe.c == max(validation, key=validation.get)
-    expected = np.column_stack([model.predict_proba(x_test)[:, 1] for model in pipelines[result.recipe.c]])
+    assert result.hyperparameters.c == max(validation, key=validation.get)
+    expected = np.column_stack([model.predict_proba(x_test)[:, 1] for model in pipelines[result.hyperparameters.c]])
     np.testing.assert_allclose(1 / (1 + np.exp(-result.scores)), expected, atol=1e-3)
     assert result.macro_auroc == pytest.approx(roc_auc_score(y_test, expected, average="macro"), abs=1e-3)
     np.testing.assert_allclose(
@@ -57,7 +57,7 @@ def test_test_labels_play_no_part_in_the_choice(rng: np.random.Generator) -> Non
     train, val, (x_test, y_test) = _splits(rng)
     first = linear_probe(train, val, (x_test, y_test), bootstrap=0)
     second = linear_probe(train, val, (x_test, ~y_test), bootstrap=0)
-    assert first.recipe == second.recipe
+    assert first.hyperparameters == second.hyperparameters
     np.testing.assert_array_equal(first.scores, second.scores)
     assert second.macro_auroc == pytest.approx(1 - first.macro_auroc)
 
@@ -69,7 +69,7 @@ def test_scaling_and_class_weight_are_chosen_on_validation_too(rng: np.random.Ge
     )
     assert len(result.validation) == 8
     assert set(result.validation["class_weight"]) == {None, "balanced"}, "None must not turn into NaN on the way"
-    assert tuple(result.validation.loc[0, ["scaling", "class_weight", "c"]]) == tuple(result.recipe)
+    assert tuple(result.validation.loc[0, ["scaling", "class_weight", "c"]]) == tuple(result.hyperparameters)
     assert result.validation["macro_auroc"].is_monotonic_decreasing
     with pytest.raises(ValueError, match="standard"):
         linear_probe(*splits, scalings=("robust",))
@@ -95,7 +95,7 @@ def test_a_leaking_patient_is_an_error(rng: np.random.Generator) -> None:
         linear_probe(parts[0], parts[1], leaking)
 
 
-def test_classes_that_cannot_be_judged_or_learned_are_said_to_be_so(rng: np.random.Generator) -> None:
+def test_classes_that_cannot_be_evaluated_or_learned_are_marked(rng: np.random.Generator) -> None:
     (x, y), (x_val, y_val), (x_test, y_test) = _splits(rng)
     y, y_test = y.copy(), y_test.copy()
     y[:, 1] = False
@@ -107,28 +107,28 @@ def test_classes_that_cannot_be_judged_or_learned_are_said_to_be_so(rng: np.rand
     assert result.as_dict()["statements"]["NORM"]["n_positive"] == y_test[:, 0].sum()
 
 
-def test_a_fitted_probe_is_judged_on_several_test_splits(rng: np.random.Generator) -> None:
+def test_a_fitted_probe_is_evaluated_on_several_test_splits(rng: np.random.Generator) -> None:
     train, val, test = _splits(rng)
     other = (test[0] * 2, test[1])
     probe = fit_probe(train, val, classes=CLASSES)
     for split in (test, other):
         result, expected = (
-            probe.judge(split, bootstrap=30),
+            probe.evaluate(split, bootstrap=30),
             linear_probe(train, val, split, classes=CLASSES, bootstrap=30),
         )
         pd.testing.assert_frame_equal(result.table, expected.table)
-        assert (result.macro_auroc, result.interval, result.recipe) == (
-            expected.macro_auroc, expected.interval, expected.recipe,
+        assert (result.macro_auroc, result.interval, result.hyperparameters) == (
+            expected.macro_auroc, expected.interval, expected.hyperparameters,
         )  # fmt: skip
     with pytest.raises(ValueError, match="columns of test are those of train in another order"):
-        probe.judge((test[0], pd.DataFrame(test[1], columns=CLASSES[::-1])))
+        probe.evaluate((test[0], pd.DataFrame(test[1], columns=CLASSES[::-1])))
     patients = [np.arange(len(part[0])) + 1000 * number for number, part in enumerate((train, val, test))]
     probe = fit_probe((*train, patients[0]), (*val, patients[1]))
     with pytest.raises(ValueError, match="1 patients of split 2 are in split 1"):
-        probe.judge((*test, [1005, *patients[2][1:]]))
+        probe.evaluate((*test, [1005, *patients[2][1:]]))
 
 
-def test_probabilities_are_those_of_scikit_learn_and_judged_for_calibration(rng: np.random.Generator) -> None:
+def test_probabilities_are_those_of_scikit_learn_and_calibrated(rng: np.random.Generator) -> None:
     (x, y), _, (x_test, y_test) = splits = _splits(rng, n=2000)
     result = linear_probe(*splits, classes=CLASSES, grid=(1.0,), bootstrap=0)
     for column, name in enumerate(CLASSES):
@@ -161,7 +161,7 @@ def test_rare_classes_stay_in_the_table_and_out_of_the_means(rng: np.random.Gene
     assert np.isfinite(result.table.loc["AFIB", "auroc"]) and result.table.loc["AFIB", "n_positive"] == 4
     assert result.macro_auroc == pytest.approx(result.table.loc[["NORM", "CLBBB"], "auroc"].mean())
     kept = linear_probe(train, val, (x_test, y_test), classes=CLASSES, bootstrap=0)
-    others = es.evaluation.judge(kept.scores[:, [0, 2]], y_test[:, [0, 2]], bootstrap=50)
+    others = es.evaluation.evaluate_scores(kept.scores[:, [0, 2]], y_test[:, [0, 2]], bootstrap=50)
     assert result.interval == others.interval
     with pytest.raises(ValueError, match="200 positives"):
         linear_probe(train, val, (x_test, y_test), bootstrap=0, min_positives=200)
@@ -190,7 +190,7 @@ def test_folds_keep_patients_whole_and_classes_even(rng: np.random.Generator) ->
         patient_folds(labels[:3], [1, 1, 2], folds=3)
 
 
-def test_cross_validation_judges_every_embedding_on_the_same_held_out_records(rng: np.random.Generator) -> None:
+def test_cross_validation_evaluates_every_embedding_on_the_same_held_out_records(rng: np.random.Generator) -> None:
     x, y = _data(rng, n=300)
     patients = np.arange(300) // 2
     random = rng.standard_normal((300, 16))

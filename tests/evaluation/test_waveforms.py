@@ -97,7 +97,7 @@ def test_amplitude_error_is_the_difference_of_the_heights() -> None:
 
 
 def test_every_part_equals_a_loop_over_beats(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modules["ecgscan_lite.evaluation.waveforms"], "_CHUNK", 2)
+    monkeypatch.setattr(modules["ecgscan_lite.evaluation.reconstruction"], "_CHUNK", 2)
     target = np.stack([_beats(rate, first=0.03) for rate in (50, 70, 90, 110, 130)])
     predicted = target * 0.7 + 0.1 * rng.standard_normal(target.shape)
     target[1, 3, 200:300], target[2, 5], predicted[3, 0, 40:90] = np.nan, 0.2, np.nan

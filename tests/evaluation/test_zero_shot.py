@@ -15,13 +15,13 @@ STATEMENTS = ["NORM", "AFIB", "LVH"]
 
 
 @pytest.fixture
-def judged(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+def example(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
     labels = pd.DataFrame(rng.random((200, 3)) < [0.5, 0.2, 0.03], columns=STATEMENTS)
     return labels + rng.standard_normal((200, 3)), labels
 
 
-def test_table_equals_scikit_learn(judged: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    scores, labels = judged
+def test_table_equals_scikit_learn(example: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    scores, labels = example
     result = es.evaluation.zero_shot(scores, labels, bootstrap=200)
     for name in STATEMENTS:
         row = result.table.loc[name]
@@ -36,15 +36,15 @@ def test_table_equals_scikit_learn(judged: tuple[pd.DataFrame, pd.DataFrame]) ->
     assert written["statements"]["AFIB"]["auroc"] == result.table.loc["AFIB", "auroc"]
 
 
-def test_arrays_and_tables_agree(judged: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    scores, labels = judged
+def test_arrays_and_tables_agree(example: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    scores, labels = example
     from_tables = es.evaluation.zero_shot(scores, labels, bootstrap=20)
     from_arrays = es.evaluation.zero_shot(scores.to_numpy(), labels.to_numpy(), statements=STATEMENTS, bootstrap=20)
     pd.testing.assert_frame_equal(from_tables.table, from_arrays.table)
 
 
-def test_permuted_statements_are_an_error(judged: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    scores, labels = judged
+def test_permuted_statements_are_an_error(example: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    scores, labels = example
     with pytest.raises(ValueError, match="in another order"):
         es.evaluation.zero_shot(scores[["AFIB", "NORM", "LVH"]], labels)
     with pytest.raises(ValueError, match="in another order"):
@@ -53,11 +53,25 @@ def test_permuted_statements_are_an_error(judged: tuple[pd.DataFrame, pd.DataFra
         es.evaluation.zero_shot(scores.to_numpy(), labels.to_numpy(), statements=["AFIB", "AFIB", "LVH"])
 
 
-def test_a_statement_nobody_has_is_shown_and_left_out_of_the_mean(judged: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    scores, labels = judged
+def test_a_statement_nobody_has_is_shown_and_left_out_of_the_mean(
+    example: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    scores, labels = example
     labels = labels.assign(LVH=False)
     result = es.evaluation.zero_shot(scores, labels, bootstrap=20)
     assert np.isnan(result.table.loc["LVH", "auroc"]) and result.table.loc["LVH", "note"] == "no positives: not judged"
     assert result.macro_auroc == pytest.approx(result.table["auroc"].iloc[:2].mean())
     with pytest.raises(ValueError, match="no class has both"):
         es.evaluation.zero_shot(scores, labels & False)
+
+
+def test_shared_statements_are_joined_by_code(rng: np.random.Generator) -> None:
+    labels = pd.DataFrame(rng.random((200, 3)) < 0.4, columns=["AFIB", "LAD", "LVH"])
+    scores = (labels + rng.standard_normal(labels.shape))[["LVH", "LAD", "AFIB"]]
+    result = es.evaluation.shared_zero_shot(scores, labels, ["LVH", "NORM", "AFIB"], bootstrap=0)
+    assert result.table.index.tolist() == ["AFIB", "LVH"]
+    for code in ("AFIB", "LVH"):
+        expected = es.evaluation.auroc(labels[code].to_numpy(), scores[code].to_numpy())
+        assert result.table.loc[code, "auroc"] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="none of the 3 statements"):
+        es.evaluation.shared_zero_shot(scores, labels, ["NORM"])

@@ -1,20 +1,21 @@
-"""The yardsticks of an assessment."""
+"""The protocol of an evaluation: its baseline, and that nothing leaks."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.datasets import open_dataset
-from ecgscan_lite.experiments.features import draw
-from ecgscan_lite.experiments.protocol import Plan, random_model
+from ecgscan_lite.experiments.features import render_batches
+from ecgscan_lite.experiments.protocol import Plan, ProtocolError, check_no_leak, corpus_checksum, random_model
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.settings import EncoderSettings
 
 
-def test_a_random_tower_has_the_statistics_of_training_pages_and_of_nothing_else() -> None:
-    """All batches of pages count alike: the first norm's mean is that of what it was shown, and not of zeros before."""
+def test_a_random_encoder_has_the_statistics_of_training_pages_and_of_nothing_else() -> None:
+    """The first norm's mean is the mean over all batches of pages, without the zeros it began with."""
     corpus = Corpus.from_records(open_dataset("synthetic", split="train", n=128))
     like, plan = ECGScan(EncoderSettings(image="test_resnet", image_options={}), (64, 96)), Plan()
     model = random_model(like, corpus, plan)
@@ -23,8 +24,27 @@ def test_a_random_tower_has_the_statistics_of_training_pages_and_of_nothing_else
     seen: list[torch.Tensor] = []
     norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].mean(dim=(0, 2, 3))))
     with torch.inference_mode():
-        for pages, _ in draw(model, corpus, np.arange(128), plan.drawing, ""):
+        for pages, _ in render_batches(model, corpus, np.arange(128), plan.rendering, ""):
             encoder.features(pages)
     assert len(seen) == 2
     torch.testing.assert_close(norm.running_mean, torch.stack(seen).mean(dim=0), atol=1e-4, rtol=1e-3)
     assert not model.training
+
+
+def test_a_seen_patient_leaks_from_the_test_split_alone() -> None:
+    records = list(open_dataset("synthetic", split="train", n=6))
+    corpus = Corpus.from_records(records, splits=["train", "train", "val", "val", "test", "test"])
+    patients = corpus.index["patient_id"]
+    check_no_leak(corpus, set(patients[:4]) - set(patients[4:]))
+    with pytest.raises(ProtocolError, match="1 test records are of patients that pretraining saw"):
+        check_no_leak(corpus, {patients[4]})
+    with pytest.raises(ProtocolError, match="no records in its split 'test'"):
+        check_no_leak(corpus.subset(corpus.rows("train")), set())
+
+
+def test_checksum_of_a_corpus_tells_splits_apart() -> None:
+    records = list(open_dataset("synthetic", split="train", n=3))
+    one, same, other = (
+        corpus_checksum(Corpus.from_records(records, splits=["train", "val", last])) for last in ("test", "test", "val")
+    )
+    assert one == same != other

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import ecgscan_lite as es
-from ecgscan_lite.models.ecgscan import ECGScan, ModelError, at_model_rate
+from ecgscan_lite import datasets, rendering
+from ecgscan_lite.ecg import statements
+from ecgscan_lite.models.ecgscan import ECGScan, at_model_rate
+from ecgscan_lite.models.weights import OLD_TENSORS, ModelError
 from ecgscan_lite.settings import EncoderSettings
 
 TINY = EncoderSettings(image="test_resnet", image_options={}, embedding_dim=32, decoder_dim=32)
@@ -61,6 +68,9 @@ def test_zero_shot_takes_codes_and_words(model: ECGScan, pages: np.ndarray) -> N
     assert list(scores.columns) == ["AFIB", "left bundle branch block"] and scores.shape == (3, 2)
     expected = model.embed_images(pages) @ model.embed_texts([es.statements.prompt("AFIB")]).T
     np.testing.assert_allclose(scores["AFIB"], expected[:, 0], atol=1e-6)
+    one = model.zero_shot(pages, "AFIB")
+    assert list(one.columns) == ["AFIB"]
+    np.testing.assert_allclose(one["AFIB"], scores["AFIB"], atol=1e-6)
 
 
 def test_reconstruction_is_twelve_leads_of_ten_seconds(model: ECGScan, pages: np.ndarray) -> None:
@@ -108,6 +118,79 @@ def test_what_is_no_model_is_refused_in_one_line(model: ECGScan, tmp_path: Path)
         with pytest.raises(ModelError) as refusal:
             es.load(tmp_path / name, device="cpu")
         assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("addition", ["layout", "statement", "data set"])
+def test_weights_outlast_additions_to_the_library(
+    model: ECGScan, pages: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, addition: str
+) -> None:
+    """What is added comes first, so that everything that goes by its number would be shifted."""
+    outputs = _outputs(model, pages)
+    model.save(tmp_path)
+    if addition == "layout":
+        added = {"1x12": replace(rendering.LAYOUTS["12x1"], name="1x12")} | rendering.LAYOUTS
+        for module in (rendering, rendering.layout):
+            monkeypatch.setattr(module, "LAYOUTS", added)
+        monkeypatch.setattr("ecgscan_lite.models.ecgscan.Layout", Literal["1x12", *model.layouts])
+        assert ECGScan(TINY).decoder.layout_positions.shape[0] == len(added) == 13
+    elif addition == "statement":
+        added = {"NEW": replace(statements.STATEMENTS["NORM"], code="NEW")} | statements.STATEMENTS
+        monkeypatch.setattr(statements, "STATEMENTS", added)
+    else:
+        monkeypatch.setattr(datasets, "_HOMES", {"new": ("new", "New")} | datasets._HOMES)
+        monkeypatch.setattr(datasets, "DATASETS", ("new", *datasets.DATASETS))
+    loaded = es.load(tmp_path, device="cpu")
+    assert loaded.layouts == model.layouts
+    for name, output in _outputs(loaded, pages).items():
+        np.testing.assert_array_equal(output, outputs[name], err_msg=name)
+
+
+def test_a_model_knows_the_layouts_that_can_be_rendered() -> None:
+    assert ECGScan(TINY).layouts == tuple(rendering.LAYOUTS)
+    assert ECGScan(TINY, layouts=("6x2", "3x4")).decoder.layout_positions.shape[0] == 2
+
+
+def test_weights_of_the_first_edition_are_read_with_a_warning(pages: np.ndarray, tmp_path: Path) -> None:
+    model = ECGScan(replace(TINY, signal="vit"), (64, 112)).eval()
+    model.save(tmp_path)
+    new_names = {new: old for old, new in OLD_TENSORS.items()}
+    tensors = {}
+    for name, x in load_file(tmp_path / "model.safetensors").items():
+        new = next((new for new in new_names if name == new or name.startswith(f"{new}.")), "")
+        tensors[new_names.get(new, "") + name.removeprefix(new)] = x
+    assert set(tensors) >= FIRST_NAMES
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["towers"] = description.pop("encoders")
+    layouts = description.pop("layouts")
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.warns(FutureWarning, match="first edition"), pytest.warns(FutureWarning, match=r"\[towers\]"):
+        loaded = es.load(tmp_path, device="cpu")
+    assert list(loaded.layouts) == layouts
+    expected = _outputs(model, pages)
+    for name, output in _outputs(loaded, pages).items():
+        np.testing.assert_array_equal(output, expected[name], err_msg=name)
+    loaded.save(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        es.load(tmp_path, device="cpu")
+
+
+#: Some of the tensors of the first edition: one for each of its names that have changed.
+FIRST_NAMES = {
+    "decoder.finder.look.coarse.0.weight", "decoder.finder.corners.fine.bias", "decoder.finder.layout.weight",
+    "decoder.places", "decoder.lead", "decoder.time", "decoder.layout.weight", "decoder.place_gain",
+    "decoder.height_to_samples.bias", "decoder.gate.weight", "decoder.shown.bias", "decoder.role_norm.weight",
+    "decoder.gives.weight", "decoder.takes.bias", "signal_encoder.position",
+}  # fmt: skip
+
+
+def _outputs(model: ECGScan, pages: np.ndarray) -> dict[str, np.ndarray]:
+    signals = np.random.default_rng(1).normal(size=(2, 12, 1000))
+    return {
+        "image": model.embed_images(pages), "signal": model.embed_signals(signals, 100),
+        "leads": model.reconstruct(pages), "scores": model.zero_shot(pages, ["NORM", "AFIB"]).to_numpy(),
+    }  # fmt: skip
 
 
 def test_a_pickle_is_never_opened(model: ECGScan, tmp_path: Path) -> None:

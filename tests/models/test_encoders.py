@@ -11,11 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.utils import logging
 
 from ecgscan_lite.models import text_encoder as text
 from ecgscan_lite.models.image_encoder import ImageEncoder, PageEncoding, encode_positions, grid_positions, ink
 from ecgscan_lite.models.lead_decoder import LeadDecoder, fitted_ink
-from ecgscan_lite.models.page_localizer import PageLocalizer, move, warp_at_center, warp_grid
+from ecgscan_lite.models.page_localizer import PageLocalizer, bilinear_warp, local_affine, warp_grid
 from ecgscan_lite.models.signal_encoder import SignalResNet, SignalViT
 from ecgscan_lite.models.text_encoder import TextEncoder
 from ecgscan_lite.rendering import LAYOUTS
@@ -46,7 +47,7 @@ def test_any_family_of_timm_serves(name: str, options: dict) -> None:
     torch.testing.assert_close(alone.features[0], page.features[1], atol=1e-5, rtol=1e-4)
 
 
-def test_unknown_towers_are_refused_in_one_line() -> None:
+def test_unknown_encoders_are_refused_in_one_line() -> None:
     for name, options in (("no_such_model", {}), ("resnet10t", {"no_such_option": 1})):
         with pytest.raises(ValueError, match="can't make the image encoder"):
             ImageEncoder(name, **options)
@@ -75,15 +76,15 @@ def test_features_keep_where_on_the_page_something_is() -> None:
     assert moved > 0.01 and moved_without < 1e-5
 
 
-def test_pages_are_normalised_as_the_backbone_expects() -> None:
+def test_pages_are_normalized_as_the_backbone_expects() -> None:
     encoder = ImageEncoder("test_resnet")
     mean, std = encoder.backbone.pretrained_cfg["mean"], encoder.backbone.pretrained_cfg["std"]
-    white = encoder.normalise(torch.full((1, 3, 4, 4), 255, dtype=torch.uint8))
+    white = encoder.normalize(torch.full((1, 3, 4, 4), 255, dtype=torch.uint8))
     expected = (1 - torch.tensor(mean)) / torch.tensor(std)
     torch.testing.assert_close(white[0, :, 0, 0], expected)
 
 
-def test_codes_of_near_places_are_alike() -> None:
+def test_codes_of_near_positions_are_similar() -> None:
     middle, near, far = encode_positions(torch.tensor([[0.5, 0.5], [0.52, 0.5], [0.9, 0.1]]))
     assert middle @ middle > middle @ near > middle @ far
     positions = grid_positions(2, 3)
@@ -95,7 +96,7 @@ def test_codes_of_near_places_are_alike() -> None:
     shutil.which("g++") is None or not Path(sysconfig.get_path("include"), "Python.h").is_file(),
     reason="torch.compile needs a C++ compiler and Python's headers",
 )
-def test_a_compiled_signal_tower_has_the_gradients_of_the_plain_one() -> None:
+def test_a_compiled_signal_encoder_has_the_gradients_of_the_plain_one() -> None:
     """At an odd length: the window that then overhangs the end was divided by too much in the compiled gradient."""
     torch.manual_seed(0)
     plain = SignalResNet(widths=(4, 8))
@@ -109,7 +110,7 @@ def test_a_compiled_signal_tower_has_the_gradients_of_the_plain_one() -> None:
 
 
 @pytest.mark.parametrize("encoder", [SignalResNet(), SignalViT(depth=2, width=64, heads=2)])
-def test_signal_towers(encoder: nn.Module) -> None:
+def test_signal_encoders(encoder: nn.Module) -> None:
     encoder.eval()
     signal = torch.randn(3, 12, 1000)
     with torch.inference_mode():
@@ -139,87 +140,87 @@ def _page(pages: torch.Tensor) -> PageEncoding:
 
 
 def test_the_decoder_reads_where_its_queries_are() -> None:
-    """What a query gives depends on the page near its place and not on what is far away."""
+    """The output of a query depends on the page near its position and not on what is far away."""
     torch.manual_seed(0)
-    decoder = LeadDecoder(32)
-    places = torch.full((len(LAYOUTS), 12, 20, 2), 0.8)
-    places[:, 0] = 0.2
-    decoder.set_layout_positions(places, torch.ones(len(LAYOUTS)))
+    decoder = LeadDecoder(32, len(LAYOUTS))
+    positions = torch.full((len(LAYOUTS), 12, 20, 2), 0.8)
+    positions[:, 0] = 0.2
+    decoder.set_layout_positions(positions, torch.ones(len(LAYOUTS)))
     page = torch.randint(256, (1, 1, 64, 112), dtype=torch.uint8).expand(1, 3, 64, 112)
     changed = page.clone()
     changed[..., :22, :36] = page[..., :22, :36].flip(-1)  # neither the mean of the page changes nor its deviation
     with torch.inference_mode():
         before, after = decoder(_page(page)), decoder(_page(changed))
-    assert before.leads.shape == (1, 12, 1000) and before.shown.shape == (1, 12, 20)
+    assert before.leads.shape == (1, 12, 1000) and before.visibility_logits.shape == (1, 12, 20)
     difference = (after.leads - before.leads).abs().mean(dim=-1)[0]
     assert difference[0] > 0.01 and difference[1:].max() < 1e-5
 
 
 def test_the_same_ink_elsewhere_is_read_the_same() -> None:
-    """A window is read relative to its place: moved with its query, it gives the same."""
+    """A window is sampled relative to its position: shifted with its query, it is the same."""
     torch.manual_seed(0)
-    decoder = LeadDecoder(32)
+    decoder = LeadDecoder(32, len(LAYOUTS))
     page = torch.randn(1, 1, 64, 112)
-    places, upright = torch.full((1, 240, 2), 0.5), torch.eye(2)[None]
-    start = decoder._read(page, places, upright)
-    moved = decoder._read(page.roll(28, dims=-1), places + torch.tensor([0.25, 0.0]), upright)
+    positions, upright = torch.full((1, 240, 2), 0.5), torch.eye(2)[None]
+    start = decoder._sample_windows(page, positions, upright)
+    moved = decoder._sample_windows(page.roll(28, dims=-1), positions + torch.tensor([0.25, 0.0]), upright)
     torch.testing.assert_close(moved, start, atol=1e-4, rtol=1e-4)
 
 
 def test_no_thin_line_of_a_large_page_is_missed() -> None:
-    """Lines of one pixel, wherever they are, add to the window as much as their share of the page."""
-    decoder = LeadDecoder(32)
-    places, upright = torch.full((1, 1, 2), 0.5), torch.eye(2)[None]
+    """Lines of one pixel, wherever they are, add to the window in proportion to their share of the page."""
+    decoder = LeadDecoder(32, len(LAYOUTS))
+    positions, upright = torch.full((1, 1, 2), 0.5), torch.eye(2)[None]
     sums = []
     for row in range(640, 645):
         page = torch.full((1, 3, 1280, 1920), 255, dtype=torch.uint8)
         page[..., row, :] = 0
-        sums.append((decoder._read(fitted_ink(page), places, upright) - fitted_ink(page).min()).sum())
+        sums.append((decoder._sample_windows(fitted_ink(page), positions, upright) - fitted_ink(page).min()).sum())
     assert min(sums) > 0 and max(sums) / min(sums) < 1.2
 
 
 def test_a_page_is_read_as_it_lies() -> None:
-    """A page that its finder knows to be turned, smaller and aside is read as if it filled the image."""
+    """A page that is known to be rotated, smaller and off center is read as if it filled the image."""
     torch.manual_seed(0)
-    decoder = LeadDecoder(32).eval()
+    decoder = LeadDecoder(32, len(LAYOUTS)).eval()
     decoder.set_layout_positions(torch.rand(len(LAYOUTS), 12, 20, 2) * 0.5 + 0.25, torch.ones(len(LAYOUTS)))
     flat = F.interpolate(torch.rand(1, 1, 12, 18), size=(128, 192), mode="bicubic")
     corners = torch.tensor([[[0.12, 0.1], [-0.06, 0.14], [0.1, -0.06], [-0.08, -0.02]]])
-    # Each pixel of the image shows the place of the page that lies there: the moves are inverted step by step.
+    # Each pixel of the image shows the point of the page that lies there: the warp is inverted step by step.
     on_page = image = grid_positions(128, 192)[None]
     for _ in range(30):
-        on_page = on_page + image - move(on_page, corners)
+        on_page = on_page + image - bilinear_warp(on_page, corners)
     lying = F.grid_sample(flat, 2 * on_page.unflatten(1, (128, 192)) - 1, align_corners=False)
-    places = torch.tensor([[[0.5, 0.5], [0.45, 0.55]]])
-    window = decoder._read(flat, places, torch.eye(2)[None])
-    as_it_lies = decoder._read(lying, move(places, corners), warp_at_center(corners))
+    positions = torch.tensor([[[0.5, 0.5], [0.45, 0.55]]])
+    window = decoder._sample_windows(flat, positions, torch.eye(2)[None])
+    as_it_lies = decoder._sample_windows(lying, bilinear_warp(positions, corners), local_affine(corners))
     assert (window - as_it_lies).abs().mean() < 0.1 * (window - window.mean()).abs().mean()
-    assert (window - decoder._read(lying, places, torch.eye(2)[None])).abs().mean() > 0.3 * window.std()
+    assert (window - decoder._sample_windows(lying, positions, torch.eye(2)[None])).abs().mean() > 0.3 * window.std()
 
 
-def test_a_grid_moves_as_its_places_do() -> None:
+def test_a_grid_is_warped_as_its_points_are() -> None:
     corners = torch.randn(3, 4, 2)
-    places = move(grid_positions(5, 7), corners).unflatten(1, (5, 7))
-    torch.testing.assert_close(warp_grid((5, 7), corners), 2 * places - 1)
+    positions = bilinear_warp(grid_positions(5, 7), corners).unflatten(1, (5, 7))
+    torch.testing.assert_close(warp_grid((5, 7), corners), 2 * positions - 1)
 
 
-def test_a_finder_learns_how_pages_lie() -> None:
+def test_a_localizer_learns_how_pages_lie() -> None:
     """Squares that were moved, turned and stretched, of two shapes: after some steps it knows these well."""
     torch.manual_seed(0)
-    finder = PageLocalizer(2)
-    optimizer = torch.optim.AdamW(finder.parameters(), 2e-3)
+    localizer = PageLocalizer(2)
+    optimizer = torch.optim.AdamW(localizer.parameters(), 2e-3)
     corners = 0.1 * (2 * torch.rand(8, 4, 2) - 1)
-    place = image = grid_positions(128, 192).expand(8, -1, -1)
+    on_page = image = grid_positions(128, 192).expand(8, -1, -1)
     for _ in range(10):
-        place = place + image - move(place, corners)
+        on_page = on_page + image - bilinear_warp(on_page, corners)
     tall = torch.arange(8) % 2
     half = torch.tensor([[0.4, 0.2], [0.3, 0.4]])[tall]
-    dark = ((place - 0.5).abs() < half[:, None]).all(dim=2).float().unflatten(1, (1, 128, 192))
+    dark = ((on_page - 0.5).abs() < half[:, None]).all(dim=2).float().unflatten(1, (1, 128, 192))
     points = torch.tensor([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.9]])
-    moved = (move(points, corners) - points).abs().mean()
+    moved = (bilinear_warp(points, corners) - points).abs().mean()
     for _ in range(120):
-        found, layout = finder(dark)
-        error = (move(points, found) - move(points, corners)).abs().mean()
+        found, layout = localizer(dark)
+        error = (bilinear_warp(points, found) - bilinear_warp(points, corners)).abs().mean()
         optimizer.zero_grad()
         (10 * error + F.cross_entropy(layout, tall)).backward()
         optimizer.step()
@@ -228,12 +229,12 @@ def test_a_finder_learns_how_pages_lie() -> None:
 
 def test_what_a_page_hides_is_made_of_what_it_shows() -> None:
     """With the right weights a hidden III is II - I, and what is read where III is not shown counts for nothing."""
-    decoder = LeadDecoder(32)
-    context, patches = _roles(decoder, takes={32: {2: 0, 5: 1}}, gives={32: {1: 0, 0: 1}})
+    decoder = LeadDecoder(32, len(LAYOUTS))
+    context, patches = _contexts_of_leads(decoder, queries={32: {2: 0, 5: 1}}, keys={32: {1: 0, 0: 1}})
     shown = torch.ones(1, 12, 20, 1)
     shown[:, [2, 5]] = 0.0
     with torch.inference_mode():
-        leads = decoder._share(context, patches, shown).flatten(2)
+        leads = decoder._combine_leads(context, patches, shown).flatten(2)
     alone = patches.unflatten(1, (12, 20)).flatten(2)
     torch.testing.assert_close(leads[:, 2], alone[:, 1] - alone[:, 0])
     torch.testing.assert_close(leads[:, 5], alone[:, 0])
@@ -241,32 +242,32 @@ def test_what_a_page_hides_is_made_of_what_it_shows() -> None:
 
 
 def test_what_a_page_shows_is_refined_by_what_was_read_elsewhere() -> None:
-    decoder = LeadDecoder(32)
-    context, patches = _roles(decoder, takes={0: {2: 0, 5: 1}}, gives={0: {1: 0, 0: 1}})
+    decoder = LeadDecoder(32, len(LAYOUTS))
+    context, patches = _contexts_of_leads(decoder, queries={0: {2: 0, 5: 1}}, keys={0: {1: 0, 0: 1}})
     with torch.inference_mode():
-        leads = decoder._share(context, patches, torch.ones(1, 12, 20, 1)).flatten(2)
+        leads = decoder._combine_leads(context, patches, torch.ones(1, 12, 20, 1)).flatten(2)
     alone = patches.unflatten(1, (12, 20)).flatten(2)
     torch.testing.assert_close(leads[:, 2], alone[:, 2] + alone[:, 1] - alone[:, 0])
     torch.testing.assert_close(leads[:, 5], alone[:, 5] + alone[:, 0])
     torch.testing.assert_close(leads[:, 6:], alone[:, 6:])
 
 
-def _roles(
-    decoder: LeadDecoder, takes: dict[int, dict[int, int]], gives: dict[int, dict[int, int]]
+def _contexts_of_leads(
+    decoder: LeadDecoder, queries: dict[int, dict[int, int]], keys: dict[int, dict[int, int]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Contexts that tell the lead and nothing else, and random patches.
 
-    The decoder's weights are set so that a lead in `takes` gets those in `gives` that have the same unit, and lead I
-    counts negative for the first. Keys are the first unit (0 to refine, 32 to fill in), then lead to unit.
+    The decoder's weights are set so that a lead in `queries` attends to those in `keys` that have the same unit, with
+    a negative weight for lead I. The tables go from the first unit (0 to refine, 32 to fill in) to lead and unit.
     """
     with torch.no_grad():
-        decoder.role_norm = nn.Identity()
-        for layer, tables in ((decoder.takes, takes), (decoder.gives, gives)):
+        decoder.lead_norm = nn.Identity()
+        for layer, tables in ((decoder.lead_query, queries), (decoder.lead_key, keys)):
             layer.weight.zero_(), layer.bias.zero_()
             for first, units in tables.items():
                 for lead, unit in units.items():
                     layer.weight[first + unit, lead] = 1.0
-        decoder.gives.weight[next(iter(gives)), 0] = -1.0
+        decoder.lead_key.weight[next(iter(keys)), 0] = -1.0
     context = torch.zeros(1, 12, 20, 32)
     for lead in range(12):
         context[:, lead, :, lead] = decoder.HEAD_DIM**0.25
@@ -285,7 +286,7 @@ def test_texts_are_embedded_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_embeddings_do_not_depend_on_what_was_embedded_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The texts beside a text change the last bits of its embedding; here, with an encoder that counts them, all of it."""
+    """Other texts change the last bits of a text's embedding; here, with an encoder that counts them, all of it."""
 
     class Counts:
         def encode(self, texts: list[str], **_: object) -> torch.Tensor:
@@ -300,7 +301,7 @@ def test_embeddings_do_not_depend_on_what_was_embedded_before(tmp_path: Path, mo
     text._embed.cache_clear()
 
 
-def test_a_text_tower_from_a_folder(tmp_path: Path) -> None:
+def test_a_text_encoder_from_a_folder(tmp_path: Path) -> None:
     """Saved and loaded as models on the hub are; an encoder that is not there is refused in one line."""
     text._load("minilm").save(str(tmp_path / "encoder"))
     embeddings = [TextEncoder(name).encode(["paced rhythm"]) for name in ("minilm", str(tmp_path / "encoder"))]
@@ -310,7 +311,7 @@ def test_a_text_tower_from_a_folder(tmp_path: Path) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_the_pooling_of_a_text_tower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pooling_of_a_text_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = text._load("minilm")[0]
     for part in (plain.auto_model, plain.tokenizer):  # as models are published that know nothing of pooling
         part.save_pretrained(str(tmp_path / "plain"))
@@ -324,3 +325,18 @@ def test_the_pooling_of_a_text_tower(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sentence_transformers.SentenceTransformer", lambda *_, **__: torch.nn.Sequential())
     with pytest.raises(ValueError, match="does not pool its tokens"):
         TextEncoder(str(tmp_path / "bag of words"), pooling="cls").encode(["x"])
+
+
+def test_loading_a_text_encoder_leaves_progress_bars_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    enabled_while_loading: list[bool] = []
+
+    def load(*_: object, **__: object) -> nn.Module:
+        enabled_while_loading.append(logging.is_progress_bar_enabled())
+        return nn.Sequential()
+
+    monkeypatch.setattr("sentence_transformers.SentenceTransformer", load)
+    for set_bars, enabled in ((logging.disable_progress_bar, False), (logging.enable_progress_bar, True)):
+        set_bars()
+        text._load.__wrapped__("an encoder")
+        assert logging.is_progress_bar_enabled() == enabled
+    assert enabled_while_loading == [False, False]

@@ -4,78 +4,63 @@ from __future__ import annotations
 
 import base64
 import json
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from jinja2 import UndefinedError
 
 from ecgscan_lite.ecg.statements import SUPERCLASSES
 from ecgscan_lite.evaluation import calibration, reconstruction, zero_shot
-from ecgscan_lite.reporting import report as reporting
-from ecgscan_lite.reporting.plotting import new_figure
+from ecgscan_lite.experiments.evaluate import Evaluation, ExampleRecord
+from ecgscan_lite.reporting.html import render_html
+from ecgscan_lite.reporting.report import plain, write_folder, write_report
+from ecgscan_lite.reporting.tables import (
+    RESULT_COLUMNS,
+    results_table,
+    statement_names,
+    statement_table,
+)
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\""
-
-
-class _Page(HTMLParser):
-    """Tags, their attributes, and the text of each table row."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[list[str]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br"):
-            self._open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self._open and self._open[-1] in ("td", "th"):
-            self.rows[-1][-1] += data
 
 
 @pytest.fixture
 def results(rng: np.random.Generator) -> dict[str, Any]:
     labels = pd.DataFrame(rng.random((100, 3)) < 0.3, columns=["AFIB", "LVH", HOSTILE])
-    judged = {
+    sections = {
         model: zero_shot(labels * strength + rng.standard_normal(labels.shape), labels, bootstrap=20).as_dict()
         for model, strength in (("image", 2.0), ("random", 0.0), ("signal", 3.0))
     }
-    judged["image"]["statements"]["AFIB"]["note"] = HOSTILE
+    sections["image"]["statements"]["AFIB"]["note"] = HOSTILE
     target = rng.standard_normal((2, 12, 100))
     section = reconstruction(target + 0.1, target, rng.random(target.shape) < 0.3).as_dict()
     section |= {"correlation_unconstrained": 0.25, "limb_residual_mv_unconstrained": np.float32(0.5)}
     return {
-        **{model: {"zero_shot": section, "linear_probe": section} for model, section in judged.items()},
+        **{model: {"zero_shot": section, "linear_probe": section} for model, section in sections.items()},
         "reconstruction": {**section, "snr_db": np.nan},
         "paired_test": {"difference": 0.1, "p_value": 0.0001, "interval": (0.05, np.inf), "n_patients": np.int64(100)},
         "run": {"seed": 0, "command": HOSTILE, "out": Path("somewhere"), "versions": {"numpy": np.__version__}},
     }
 
 
-def _picture() -> reporting.Picture:
-    figure, ax = new_figure(3, 2)
-    ax.plot([0, 1], [1, 0])
-    return reporting.Picture(figure, f"Caption {HOSTILE}", f"Words {HOSTILE}")
+@pytest.fixture
+def evaluated(results: dict[str, Any], rng: np.random.Generator) -> Evaluation:
+    """Results with all that the figures need."""
+    labels = pd.DataFrame(rng.random((60, 2)) < 0.5, columns=["AFIB", "LVH"])
+    section = calibration(rng.random((60, 2)), labels).as_dict()
+    for model in ("image", "signal", "random"):
+        results[model]["linear_probe"] = {**results[model]["linear_probe"], "calibration": section}
+    target, predicted = rng.standard_normal((2, 12, 100))
+    page = rng.integers(0, 256, (3, 20, 30), dtype=np.uint8)
+    return Evaluation(results, ExampleRecord(page, (160, 240), target, predicted, target > 0), HOSTILE)
 
 
 def test_json_has_the_agreed_shape_and_no_nan(tmp_path: Path, results: dict[str, Any]) -> None:
-    reporting.write_report(tmp_path / "new", results, [], "Title")
+    write_report(Evaluation(results, title="Title"), tmp_path / "new")
     text = (tmp_path / "new" / "results.json").read_text(encoding="utf-8")
     assert "NaN" not in text and "Infinity" not in text
     written = json.loads(text)
@@ -87,22 +72,22 @@ def test_json_has_the_agreed_shape_and_no_nan(tmp_path: Path, results: dict[str,
     assert written["run"]["out"] == "somewhere"
 
 
-def test_the_same_results_are_the_same_bytes_and_nothing_else_is_left(tmp_path: Path, results: dict[str, Any]) -> None:
-    written = []
+def test_the_same_results_are_the_same_bytes_and_nothing_else_is_left(tmp_path: Path, evaluated: Evaluation) -> None:
+    written, results = [], evaluated.results
     for order in (list(results), list(results)[::-1]):
-        path = reporting.write_report(tmp_path, {key: results[key] for key in order}, [_picture()], "Title")
+        path = write_report(replace(evaluated, results={key: results[key] for key in order}), tmp_path)
         written.append((path.read_bytes(), (tmp_path / "results.json").read_bytes()))
     assert written[0] == written[1]
-    names = ["figure-1.png", "report.html", "results.json", "statements.csv"]
+    names = [*(f"figure-{number}.png" for number in (1, 2, 3, 4)), "report.html", "results.json", "statements.csv"]
     assert sorted(file.name for file in tmp_path.iterdir()) == names
-    reporting.write_report(tmp_path, results, [], "Title")
-    assert sorted(file.name for file in tmp_path.iterdir()) == names[1:], "no figure of an earlier report is left"
+    write_report(Evaluation(results), tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == names[4:], "no figure of an earlier report is left"
 
 
-def test_csv_has_every_figure_of_every_statement(tmp_path: Path, results: dict[str, Any]) -> None:
+def test_csv_has_every_number_of_every_statement(tmp_path: Path, results: dict[str, Any]) -> None:
     calibrated = {"ece": 0.1, "brier": 0.2, "statements": {"LVH": {"ece": 0.125, "brier": 0.25, "n_positive": 3}}}
     results["image"]["linear_probe"] = {**results["image"]["linear_probe"], "calibration": calibrated}
-    reporting.write_report(tmp_path, results, [], "Title")
+    write_report(Evaluation(results, title="Title"), tmp_path)
     table = pd.read_csv(tmp_path / "statements.csv", keep_default_na=False).set_index(
         ["model", "protocol", "statement"]
     )
@@ -118,7 +103,9 @@ def test_csv_has_every_figure_of_every_statement(tmp_path: Path, results: dict[s
     assert table.loc[("image", "zero_shot", "AFIB"), "note"] == HOSTILE
 
 
-def test_page_shows_the_other_sections(tmp_path: Path, results: dict[str, Any], rng: np.random.Generator) -> None:
+def test_page_shows_the_other_sections(
+    tmp_path: Path, results: dict[str, Any], rng: np.random.Generator, read_page: Any
+) -> None:
     probabilities, labels = rng.random((60, 2)), pd.DataFrame(rng.random((60, 2)) < 0.5, columns=["AFIB", "LVH"])
     results["image"]["linear_probe"] = {
         **results["image"]["linear_probe"], "calibration": calibration(probabilities, labels).as_dict(),
@@ -141,7 +128,7 @@ def test_page_shows_the_other_sections(tmp_path: Path, results: dict[str, Any], 
         {"layout": "6x2", "ageing": HOSTILE, "severity": 3, "n": 60, **cell, "zero_shot_low": np.nan},
     ]
     results["shared_statements"] = {**results["image"]["zero_shot"], "source": HOSTILE}
-    page = _Page(reporting.write_report(tmp_path, results, [], "Title").read_text(encoding="utf-8"))
+    page = read_page(write_report(Evaluation(results, title="Title"), tmp_path).read_text(encoding="utf-8"))
     rows = {row[0]: row[1:] for row in reversed(page.rows)}
     assert rows["1%"] == ["12", "3", "0.700 ± 0.020\n[0.680, 0.720]", "0.700 ± 0.020\n[0.680, 0.720]"]
     assert rows["100%"] == ["1200", "1", "0.800", "0.800"]
@@ -155,29 +142,56 @@ def test_page_shows_the_other_sections(tmp_path: Path, results: dict[str, Any], 
 
 
 def test_a_failed_report_leaves_the_old_one_whole(tmp_path: Path, results: dict[str, Any]) -> None:
-    path = reporting.write_report(tmp_path, results, [], "Title")
+    path = write_report(Evaluation(results, title="Title"), tmp_path)
     before = path.read_bytes(), (tmp_path / "results.json").read_bytes()
     with pytest.raises(AttributeError):
-        reporting.write_report(tmp_path, {}, [reporting.Picture(None, "", "")], "Other")
+        write_folder(tmp_path, "report.html.j2", {}, {}, {"page": None}, title="Other", summary="", example=None)
     assert (path.read_bytes(), (tmp_path / "results.json").read_bytes()) == before
 
 
-def test_page_stands_alone_and_text_stays_text(tmp_path: Path, results: dict[str, Any]) -> None:
-    page = _Page(reporting.write_report(tmp_path, results, [_picture()], HOSTILE).read_text(encoding="utf-8"))
+def test_page_stands_alone_and_text_stays_text(tmp_path: Path, evaluated: Evaluation, read_page: Any) -> None:
+    page = read_page(write_report(evaluated, tmp_path).read_text(encoding="utf-8"))
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     for _, attributes in page.tags:
         assert not any(name.startswith("on") or name == "href" for name in attributes)
-    (image,) = [attributes for tag, attributes in page.tags if tag == "img"]
-    header, data = image["src"].split(",")
-    assert header == "data:image/png;base64" and base64.b64decode(data).startswith(b"\x89PNG")
-    assert image["alt"] == f"Words {HOSTILE}"
-    assert page.text.count(HOSTILE) >= 6  # title twice, caption, statement, note, command
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    for number, image in enumerate(images, 1):
+        header, data = image["src"].split(",")
+        assert header == "data:image/png;base64" and image["alt"]
+        assert base64.b64decode(data) == (tmp_path / f"figure-{number}.png").read_bytes()
+    assert [line for line in page.text.splitlines() if line.startswith("Figure")] == [
+        "Figure 1. A test record as a page. The model sees it at 240 by 160 pixels.",
+        "Figure 2. Zero-shot AUROC of each statement, with the number of positives among the test records and 95 % "
+        "intervals over patients; statements with fewer than 10 positives are in the table alone.",
+        "Figure 3. Probabilities of the linear probes against what was found, all statements together; each point "
+        "stands for a tenth of the test records' probabilities.",
+        "Figure 4. The twelve leads of a test record, as recorded and as read off its page.",
+    ]
+    assert len(images) == 4 and page.text.count(HOSTILE) >= 6  # title twice, statements, notes, command
     assert "url(" not in page.text and "@import" not in page.text
     assert "prefers-color-scheme: dark" in page.text
 
 
-def test_page_shows_the_figures_that_were_measured(tmp_path: Path, results: dict[str, Any]) -> None:
-    page = _Page(reporting.write_report(tmp_path, results, [], "Title").read_text(encoding="utf-8"))
+def test_tables_say_what_they_hold(tmp_path: Path, evaluated: Evaluation, read_page: Any) -> None:
+    """Each has a caption, which names its scrolling region too, and headings with their scope."""
+    results = {**evaluated.results, "shared_statements": {**evaluated.results["image"]["zero_shot"], "source": HOSTILE}}
+    page = read_page(write_report(Evaluation(results), tmp_path).read_text(encoding="utf-8"))
+    count = {tag: sum(name == tag for name, _ in page.tags) for tag in ("table", "caption", "thead", "tr")}
+    assert count["table"] == count["caption"] == count["thead"] == 6
+    scopes = [attributes["scope"] for tag, attributes in page.tags if tag == "th"]
+    assert scopes.count("row") == count["tr"] - 6 and scopes.count("col") == len(scopes) - scopes.count("row")
+    regions = [attributes["aria-label"] for _, attributes in page.tags if attributes.get("role") == "region"]
+    assert len(regions) == 6 and all(label in page.text for label in regions)
+    assert any(label.startswith(f"Zero-shot on the statements shared with {HOSTILE}, ") for label in regions)
+
+
+def test_a_template_that_names_something_absent_fails() -> None:
+    with pytest.raises(UndefinedError, match="example"):
+        render_html("report.html.j2", title="", summary="", results={}, images={})
+
+
+def test_page_shows_the_numbers_that_were_measured(tmp_path: Path, results: dict[str, Any], read_page: Any) -> None:
+    page = read_page(write_report(Evaluation(results, title="Title"), tmp_path).read_text(encoding="utf-8"))
     rows = {row[0]: row[1:] for row in reversed(page.rows)}
     image = results["image"]["zero_shot"]
     low, high = image["interval"]
@@ -193,18 +207,19 @@ def test_page_shows_the_figures_that_were_measured(tmp_path: Path, results: dict
     assert "p\u00a0=\u00a00.0001" in page.text
 
 
-def test_any_section_may_be_absent(tmp_path: Path, results: dict[str, Any]) -> None:
+def test_any_section_may_be_absent(tmp_path: Path, results: dict[str, Any], read_page: Any) -> None:
     for key in results:
         partial = {name: section for name, section in results.items() if name != key}
-        _Page(reporting.write_report(tmp_path, partial, [], "Title").read_text(encoding="utf-8"))
-        reporting.results_table(partial)
-    assert "<h1>Title</h1>" in reporting.write_report(tmp_path, {}, [], "Title").read_text(encoding="utf-8")
-    assert reporting.results_table({}) == []
+        read_page(write_report(Evaluation(partial, title="Title"), tmp_path).read_text(encoding="utf-8"))
+        results_table(plain(partial))
+    assert "<h1>Title</h1>" in write_report(Evaluation({}, title="Title"), tmp_path).read_text(encoding="utf-8")
+    assert results_table({}) == []
 
 
 def test_closing_table(results: dict[str, Any]) -> None:
-    rows = {name: (value, other) for name, value, other in reporting.results_table(results)}
-    assert all(len(row) == len(reporting.RESULT_COLUMNS) for row in reporting.results_table(results))
+    table = results_table(plain(results))
+    rows = {name: (value, other) for name, value, other in table}
+    assert all(len(row) == len(RESULT_COLUMNS) for row in table)
     value, other = rows["zero-shot, macro AUROC"]
     assert value.startswith(f"{results['image']['zero_shot']['macro_auroc']:.3f} [")
     assert f"random {results['random']['zero_shot']['macro_auroc']:.3f}" in other and "signal" in other
@@ -213,11 +228,11 @@ def test_closing_table(results: dict[str, Any]) -> None:
     assert rows["image above random, paired test"] == ("+0.100", "p = 0.0001")
 
 
-def test_statement_table_gives_back_what_was_judged(results: dict[str, Any]) -> None:
-    table = reporting.statement_table(reporting.plain(results)["image"]["zero_shot"])
+def test_statement_table_gives_back_the_numbers(results: dict[str, Any]) -> None:
+    table = statement_table(plain(results)["image"]["zero_shot"])
     source = results["image"]["zero_shot"]["statements"]["LVH"]
     assert list(table.loc["LVH"]) == [source["auroc"], *source["interval"], source["n_positive"]]
-    assert reporting.statement_names(["AFIB", "MI", "nobody knows"]) == {
+    assert statement_names(["AFIB", "MI", "nobody knows"]) == {
         "AFIB": "atrial fibrillation",
         "MI": SUPERCLASSES["MI"].name,
         "nobody knows": "nobody knows",

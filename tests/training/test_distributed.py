@@ -24,9 +24,10 @@ from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.models.signal_encoder import SignalViT
 from ecgscan_lite.settings import Settings, SettingsError
 from ecgscan_lite.training import pretrain as pretraining
-from ecgscan_lite.training.batches import embed_texts, make_batch
+from ecgscan_lite.training.batches import Batch, make_batch
+from ecgscan_lite.training.data import TrainingData, embed_texts
 from ecgscan_lite.training.distributed import Processes, join_processes
-from ecgscan_lite.training.objectives.alignment import Batch, Objective
+from ecgscan_lite.training.objectives import AlignmentObjective
 from ecgscan_lite.training.pretrain import pretrain
 from ecgscan_lite.training.trainer import Trainer
 
@@ -93,11 +94,13 @@ def _first_step(settings: Settings, folder: Path) -> None:
     torch.manual_seed(0)
     encoders = ECGScan(settings.encoders, (64, 96))
     trainer = Trainer(settings, encoders, 20, processes)
-    batch = make_batch(settings, corpus, rows, texts, 0, CPU, processes.own)
-    loss = processes.total(trainer._compute_gradients(batch).detach())
-    terms = {f"term {name}": processes.total(value) for name, value in trainer.objective.terms.items()}
-    gradients = {name: p.grad.contiguous() for name, p in trainer.learner.named_parameters() if p.grad is not None}
-    save_file({"loss": loss} | terms | gradients, folder / f"{processes.count} {processes.number}.safetensors")
+    batch = make_batch(settings, TrainingData(corpus, rows, texts), 0, CPU, processes.rows)
+    loss = trainer.replica(batch)
+    (loss * processes.world_size).backward()
+    loss = processes.all_reduce_sum(loss.detach())
+    terms = {f"term {name}": processes.all_reduce_sum(value) for name, value in trainer.objective.terms.items()}
+    gradients = {name: p.grad.contiguous() for name, p in trainer.module.named_parameters() if p.grad is not None}
+    save_file({"loss": loss} | terms | gradients, folder / f"{processes.world_size} {processes.rank}.safetensors")
 
 
 @pytest.mark.parametrize("changes", [{}, {"loss__pairwise_kind": "sigmoid", "optimizer__micro_batch": 4}])
@@ -160,7 +163,7 @@ def _fail_in_one(settings: Settings, folder: Path, step: int) -> None:
     number = int(os.environ["RANK"])
 
     def draw(*arguments: object) -> Batch:
-        if number == 1 and arguments[4] == step:
+        if number == 1 and arguments[2] == step:
             raise ValueError("shard 3 is damaged")
         return make_batch(*arguments)
 
@@ -189,7 +192,7 @@ def test_a_loss_that_is_not_finite_is_said_once(tmp_path: Path) -> None:
 
 def _die_in_one(settings: Settings) -> None:
     def draw(*arguments: object) -> Batch:
-        if os.environ["RANK"] == "1" and arguments[4] == 2:
+        if os.environ["RANK"] == "1" and arguments[2] == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return make_batch(*arguments)
 
@@ -206,12 +209,12 @@ def test_a_batch_in_pieces_has_the_gradients_of_the_whole(kind: str, tmp_path: P
     settings = _settings(tmp_path, loss__pairwise_kind=kind)
     corpus = _corpus()
     rows = corpus.rows("train")
-    batch = make_batch(settings, corpus, rows, embed_texts(settings, corpus, rows, None), 0, CPU)
+    batch = make_batch(settings, TrainingData(corpus, rows, embed_texts(settings, corpus, rows, None)), 0, CPU)
     torch.manual_seed(0)
     encoders = ECGScan(settings.encoders, (64, 96))
     found = []
     for size in (0, 5):  # of 12, so that the last piece is smaller
-        objective = Objective(settings.loss, micro_batch=size)
+        objective = AlignmentObjective(settings.loss, micro_batch=size)
         loss = objective(encoders, batch)
         parameters = [*encoders.parameters(), *objective.parameters()]
         found.append((loss, *torch.autograd.grad(loss, parameters, allow_unused=True)))
@@ -225,7 +228,7 @@ def test_a_piece_is_encoded_with_the_same_random_numbers_both_times(monkeypatch:
     settings = _settings(Path("unused"), data__modalities="signal,text")
     torch.manual_seed(0)
     encoders = ECGScan(settings.encoders, (64, 96)).double().train()
-    objective = Objective(settings.loss, micro_batch=4).double()
+    objective = AlignmentObjective(settings.loss, micro_batch=4).double()
     texts, ids = torch.randn(12, 1, 384, dtype=torch.float64), torch.arange(12)[:, None]
     batch = Batch(None, torch.randn(12, 12, 1000, dtype=torch.float64), None, texts, ids, ids)
     weight = encoders.signal_encoder.embed.weight
@@ -260,17 +263,17 @@ def _partial_losses(folder: Path) -> None:
             part = loss(local[0], *whole, groups[own], first)
             part.backward()
             name = f"{kind} {sizes[0]}"
-            found[name] = processes.total(part.detach())
-            found[f"{name} temperature"] = processes.total(loss.log_temperature.grad)
+            found[name] = processes.all_reduce_sum(part.detach())
+            found[f"{name} temperature"] = processes.all_reduce_sum(loss.log_temperature.grad)
             for number, x in enumerate(local):
                 found[f"{name} {number}"] = processes.gather(x.grad, sizes)
-    if processes.is_first:
+    if processes.is_main_process:
         save_file(found, folder / "found.safetensors")
 
 
 def _rows_of(processes: Processes, sizes: list[int]) -> tuple[slice, int]:
-    first = processes.first_of(sizes)
-    return slice(first, first + sizes[processes.number]), first
+    first = processes.row_offset(sizes)
+    return slice(first, first + sizes[processes.rank]), first
 
 
 def _embeddings() -> list[torch.Tensor]:
@@ -307,7 +310,7 @@ def test_parts_of_a_loss_add_up(tmp_path: Path) -> None:
 def test_one_process_alone_needs_no_other() -> None:
     alone = Processes(CPU)
     x = torch.randn(3, 2)
-    assert alone.gather(x, alone.sizes(3)) is x and alone.total(x) is x and alone.first_of([3]) is None
-    assert list(range(5))[alone.own] == [0, 1, 2, 3, 4]
+    assert alone.gather(x, alone.sizes(3)) is x and alone.all_reduce_sum(x) is x and alone.row_offset([3]) is None
+    assert list(range(5))[alone.rows] == [0, 1, 2, 3, 4]
     with pytest.raises(SettingsError, match="broken"):
-        alone.together(lambda: (_ for _ in ()).throw(SettingsError("broken")))
+        alone.all_or_none(lambda: (_ for _ in ()).throw(SettingsError("broken")))

@@ -28,17 +28,16 @@ from ecgscan_lite.models.text_encoder import TextEncoder
 from ecgscan_lite.rendering import PAPER_SIZES, render
 from ecgscan_lite.settings import LOSS_TERMS, PageSettings, Settings, SettingsError
 from ecgscan_lite.training import pretrain as pretraining
-from ecgscan_lite.training.batches import (
+from ecgscan_lite.training.batches import Batch, lead_positions, make_batch, mask_at_model_rate, render_pages
+from ecgscan_lite.training.data import (
     Texts,
-    at_rate,
-    draw_pages,
+    TrainingData,
     embed_texts,
-    lead_positions,
-    make_batch,
     open_corpus,
+    open_training_data,
     training_rows,
-)  # fmt: skip
-from ecgscan_lite.training.objectives.alignment import READ_TERMS, Batch, Objective
+)
+from ecgscan_lite.training.objectives.alignment import DECODER_TERMS, AlignmentObjective
 from ecgscan_lite.training.pretrain import RunError, pretrain
 from ecgscan_lite.training.trainer import learning_rate
 from ecgscan_lite.training.validation import Validation
@@ -121,12 +120,12 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 
 
 def _stop_after(steps: int) -> Callable[..., Batch]:
-    def draw(settings: Settings, corpus: Corpus, rows: np.ndarray, texts: Texts, step: int, *where: object) -> Batch:
+    def make(settings: Settings, data: TrainingData, step: int, *where: object) -> Batch:
         if step == steps:
             raise _Interrupt
-        return make_batch(settings, corpus, rows, texts, step, *where)
+        return make_batch(settings, data, step, *where)
 
-    return draw
+    return make
 
 
 def _pretrain_in_process(settings: Settings) -> None:
@@ -197,33 +196,31 @@ def test_a_checkpoint_of_other_settings_or_cut_short_is_refused(
 
 def test_a_step_is_drawn_from_the_seed_and_its_number_alone(corpus: Corpus, tmp_path: Path) -> None:
     settings = _settings(tmp_path / "run", page__layouts=["3x4", "12x1"], page__ageing="photo")
-    rows = corpus.rows("train")
-    texts = embed_texts(settings, corpus, rows, tmp_path / "texts.safetensors")
-    batches = [make_batch(settings, corpus, rows, texts, step, CPU) for step in (4, 0, 4)]
+    data = open_training_data(settings, corpus, tmp_path / "texts.safetensors")
+    batches = [make_batch(settings, data, step, CPU) for step in (4, 0, 4)]
     pairs = [(a, b) for a, b in zip(batches[0], batches[2], strict=True) if a is not None or b is not None]
     assert len(pairs) >= 6 and all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
     assert not torch.equal(batches[0].pages, batches[1].pages)
-    epoch = [make_batch(settings, corpus, rows, texts, step, CPU).signals for step in range(3)]
+    epoch = [make_batch(settings, data, step, CPU).signals for step in range(3)]
     seen = torch.cat(epoch).nan_to_num().sum(dim=(1, 2))
-    assert len(seen.unique()) == len(rows), "an epoch takes every record once"
+    assert len(seen.unique()) == len(data.rows), "an epoch takes every record once"
 
 
 def test_each_page_has_a_layout_an_ageing_and_a_sheet_of_its_own(corpus: Corpus, tmp_path: Path) -> None:
     """Drawn with others, each page, what it shows and where, is that of one layout, ageing and sheet drawn alone."""
     layouts, ageings, sheets = ["3x4+1", "12x1"], ["none", "photo:2"], ["full", "letter"]
     settings = _settings(tmp_path / "run", page__layouts=layouts, page__ageing=ageings, page__paper_sizes=sheets)
-    rows = corpus.rows("train")
-    texts = embed_texts(settings, corpus, rows, tmp_path / "texts.safetensors")
-    mixed = make_batch(settings, corpus, rows, texts, 1, CPU)
+    data = open_training_data(settings, corpus, tmp_path / "texts.safetensors")
+    mixed = make_batch(settings, data, 1, CPU)
     counts = []
     for kind in product(layouts, ageings, sheets):
         layout, ageing, sheet = ([name, name] for name in kind)  # draws as many numbers
         like = settings.replace(page__layouts=layout, page__ageing=ageing, page__paper_sizes=sheet)
-        alike = make_batch(like, corpus, rows, texts, 1, CPU)
+        alike = make_batch(like, data, 1, CPU)
         same = (mixed.pages == alike.pages).flatten(1).all(dim=1)
         counts.append(same.sum().item())
         assert torch.equal(mixed.visible[same], alike.visible[same])
-        torch.testing.assert_close(mixed.places[same], alike.places[same], equal_nan=True)
+        torch.testing.assert_close(mixed.lead_positions[same], alike.lead_positions[same], equal_nan=True)
     assert sum(counts) == len(mixed.pages) and np.count_nonzero(counts) >= 4
 
 
@@ -232,7 +229,7 @@ def test_a_sheet_is_fitted_into_the_image_whole(corpus: Corpus, sheet: str, agei
     """As `embed_images` fits it, on white, and its truth with it: the leads lie where their ink is."""
     signals = corpus.signals(np.arange(4))
     page = PageSettings(height=128, width=192, paper_sizes=(sheet,), ageing=(ageing,))
-    drawn = draw_pages(signals, corpus.fs, page, range(4), CPU)
+    drawn = render_pages(signals, corpus.fs, page, range(4), CPU)
     rows, columns = fitted_size(*PAPER_SIZES[sheet], 128, 192)
     assert (rows, columns) != (128, 192) and rows / columns == pytest.approx(np.divide(*PAPER_SIZES[sheet]), rel=0.02)
     alone = render(signals, corpus.fs, size=(rows, columns), ageing=None if ageing == "none" else ageing, seed=range(4))
@@ -240,7 +237,7 @@ def test_a_sheet_is_fitted_into_the_image_whole(corpus: Corpus, sheet: str, agei
     assert torch.equal(drawn.visible, alone.visible)
     corner = torch.tensor([(192 - columns) // 2, (128 - rows) // 2])
     torch.testing.assert_close(
-        drawn.places * torch.tensor([192, 128]) - corner,
+        drawn.lead_positions * torch.tensor([192, 128]) - corner,
         alone.zero_line_positions(0.5),
         atol=1e-3,
         rtol=0,
@@ -276,10 +273,9 @@ def test_corpora_are_named_in_the_settings_and_each_gives_as_many_records_as_ask
 
 def test_signals_pages_and_texts_of_a_batch_belong_together(corpus: Corpus, tmp_path: Path) -> None:
     settings = _settings(tmp_path / "run", page__layouts=["12x1"])
-    rows = corpus.rows("train")
-    texts = embed_texts(settings, corpus, rows, tmp_path / "texts.safetensors")
-    batch = make_batch(settings, corpus, rows, texts, 1, CPU)
-    signals = torch.from_numpy(corpus.signals(rows))
+    data = open_training_data(settings, corpus, tmp_path / "texts.safetensors")
+    batch = make_batch(settings, data, 1, CPU)
+    signals = torch.from_numpy(corpus.signals(data.rows))
     for n in range(8):
         row = int((signals - batch.signals[n]).abs().nan_to_num().sum(dim=(1, 2)).argmin())
         assert torch.equal(signals[row].nan_to_num(), batch.signals[n].nan_to_num())
@@ -305,7 +301,7 @@ def test_where_text_comes_from_is_a_setting(corpus: Corpus, tmp_path: Path) -> N
 def test_findings_are_drawn_from_the_records_own_report() -> None:
     texts = Texts(torch.zeros(9, 4), np.array([[3, 1, 8, -1], [5, -1, -1, -1], [-1, -1, -1, -1], [0, 2, 4, 6]]))
     rng = np.random.default_rng(0)
-    drawn = np.stack([texts.draw(rng, np.array([3, 0, 1, 2]), 3) for _ in range(200)])
+    drawn = np.stack([texts.sample(rng, np.array([3, 0, 1, 2]), 3) for _ in range(200)])
     assert drawn.shape == (200, 4, 3)
     assert set(drawn[:, 0].ravel()) == {0, 2, 4, 6} and set(drawn[:, 1].ravel()) == {1, 3, 8}
     assert (np.sort(drawn[:, 1], axis=1) == [1, 3, 8]).all(), "all of them before any comes again"
@@ -322,10 +318,10 @@ def test_a_record_without_a_report_takes_no_part_in_the_text_terms() -> None:
         visible=torch.ones(6, 12, 1000, dtype=torch.bool), texts=torch.randn(6, 2, 384),
         text_ids=torch.tensor([[0, 3], [1, 1], [-1, -1], [2, 0], [1, 1], [-1, -1]]),
         report_ids=torch.tensor([[0, 3], [1, -1], [-1, -1], [2, 0], [1, -1], [-1, -1]]),
-        places=torch.rand(6, 12, 20, 2),
+        lead_positions=torch.rand(6, 12, 20, 2),
     )  # fmt: skip
     changed = batch._replace(texts=torch.where((batch.text_ids < 0)[..., None], 1e3, batch.texts))
-    objective = Objective(settings.loss)
+    objective = AlignmentObjective(settings.loss)
     with torch.no_grad():
         assert objective(model, batch) == objective(model, changed)
         without = objective(model, batch._replace(text_ids=torch.full((6, 2), -1)))
@@ -336,7 +332,7 @@ def test_a_text_is_no_negative_of_a_record_that_has_it_too() -> None:
     """Record 0 is asked for finding 0, which record 1 has as well: who else has what does not change the loss."""
     torch.manual_seed(0)
     image, signal, text = (torch.randn(3, 16) for _ in range(3))
-    objective = Objective(Settings().loss)
+    objective = AlignmentObjective(Settings().loss)
     report_ids, text_ids = torch.tensor([[0, -1], [1, 0], [2, -1]]), torch.tensor([0, 1, 2])
     false_negative_mask = (report_ids[:, None, :] == text_ids[None, :, None]).any(dim=-1)
     assert false_negative_mask.tolist() == [[True, False, False], [True, True, False], [False, False, True]]
@@ -364,7 +360,7 @@ def test_a_term_of_weight_zero_changes_nothing() -> None:
     settings = _settings(Path("unused")).replace(**left_out)
     model = ECGScan(settings.encoders, (64, 112)).eval()
     batch = _four_records()
-    objective = Objective(settings.loss)
+    objective = AlignmentObjective(settings.loss)
     loss = objective(model, batch)
     assert loss == settings.loss.reconstruction * objective.terms["reconstruction"] and "gram" not in objective.terms
     loss.backward()
@@ -382,7 +378,7 @@ def test_the_weight_of_the_constraint_rises_with_the_steps(corpus: Corpus, tmp_p
     assert rise.iloc[0] < 0.5 and (rise == 1).sum() >= 2
     weights = {term: getattr(settings.loss, term) * (rise if term == "soft_lead" else 1.0) for term in LOSS_TERMS}
     np.testing.assert_allclose(log["loss"], sum(weights[term] * log[term] for term in LOSS_TERMS), rtol=1e-4)
-    assert Objective(settings.loss).weight("soft_lead") == 2.0
+    assert AlignmentObjective(settings.loss).weight("soft_lead") == 2.0
 
 
 def test_a_part_of_the_batch_is_reconstructed() -> None:
@@ -391,9 +387,12 @@ def test_a_part_of_the_batch_is_reconstructed() -> None:
     torch.manual_seed(0)
     model = ECGScan(settings.encoders, (64, 112)).eval()
     batch = _four_records()
-    half, whole = Objective(settings.loss), Objective(settings.replace(loss__reconstruction_share=1.0).loss)
+    half, whole = (
+        AlignmentObjective(settings.loss),
+        AlignmentObjective(settings.replace(loss__reconstruction_share=1.0).loss),
+    )
     half(model, batch), whole(model, batch.part(slice(2)))
-    for name in READ_TERMS:
+    for name in DECODER_TERMS:
         torch.testing.assert_close(half.terms[name], whole.terms[name])
 
 
@@ -412,8 +411,8 @@ def test_masks_at_another_rate() -> None:
     visible[..., 500:1000] = True
     expected = torch.zeros(1, 12, 1000, dtype=torch.bool)
     expected[..., 100:200] = True
-    assert torch.equal(at_rate(visible, 500), expected)
-    assert not at_rate(visible[..., :2500], 500)[..., 500:].any(), "what a record lacks is not visible"
+    assert torch.equal(mask_at_model_rate(visible, 500), expected)
+    assert not mask_at_model_rate(visible[..., :2500], 500)[..., 500:].any(), "what a record lacks is not visible"
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
@@ -455,7 +454,7 @@ def test_validation_changes_nothing_but_tells_how_far_a_run_is(tmp_path: Path) -
         table = pd.read_csv(judged / "validation.csv")
         assert table["step"].tolist() == [1, 3, 5] and (table["records"] == 40).all()
         assert table["macro_auroc"].between(0, 1).all() and not (plain / "validation.csv").exists()
-    result = Validation(_settings(tmp_path, **changes, **given), corpus).judge(load(judged, device="cpu"))
+    result = Validation(_settings(tmp_path, **changes, **given), corpus).evaluate(load(judged, device="cpu"))
     assert result["macro_auroc"] == pytest.approx(table["macro_auroc"].iloc[-1], abs=1e-5)
     with pytest.raises(SettingsError, match="set run"):
         pretrain(_settings(tmp_path / "none", **changes), corpus=corpus.subset(corpus.rows("train")))
@@ -512,11 +511,10 @@ def test_runs_that_can_not_start(corpus: Corpus, tmp_path: Path) -> None:
 
 def test_image_and_text_are_aligned_without_any_signal(corpus: Corpus, tmp_path: Path) -> None:
     settings = _settings(tmp_path / "run", data__modalities="image,text")
-    rows = corpus.rows("train")
-    batch = make_batch(settings, corpus, rows, embed_texts(settings, corpus, rows, None), 0, CPU)
+    batch = make_batch(settings, open_training_data(settings, corpus), 0, CPU)
     torch.manual_seed(0)
     model = ECGScan(settings.encoders, (64, 112)).eval()
-    objective = Objective(settings.loss, with_signal=False)
+    objective = AlignmentObjective(settings.loss, with_signal=False)
     loss = objective(model, batch)
     assert set(objective.terms) == {"pairwise"}
     assert objective(model, batch._replace(signals=torch.full_like(batch.signals, torch.nan))) == loss
@@ -533,11 +531,10 @@ def test_two_pages_of_a_record_are_drawn_apart(corpus: Corpus, tmp_path: Path) -
         tmp_path / "run", data__modalities="image,image", data__text="none", page__layouts=["3x4", "12x1"],
         page__ageing=["none", "scan"], optimizer__epochs=1,
     )  # fmt: skip
-    rows = corpus.rows("train")
-    texts = embed_texts(settings, corpus, rows, None)
-    batch = make_batch(settings, corpus, rows, texts, 1, CPU)
+    data = open_training_data(settings, corpus, None)
+    batch = make_batch(settings, data, 1, CPU)
     assert batch.second_pages.shape == batch.pages.shape and not torch.equal(batch.second_pages, batch.pages)
-    other = make_batch(settings.replace(data__modalities="image,signal,text"), corpus, rows, texts, 1, CPU)
+    other = make_batch(settings.replace(data__modalities="image,signal,text"), data, 1, CPU)
     assert torch.equal(other.pages, batch.pages) and other.second_pages is None and other.labels is None
     log = list(csv.DictReader((pretrain(settings, corpus=corpus) / "log.csv").open()))
     assert all(float(row["loss"]) == pytest.approx(float(row["pairwise"])) for row in log)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.settings import EncoderSettings, LossSettings, PageSettings, SettingsError
-from ecgscan_lite.training.objectives.alignment import Batch
-from ecgscan_lite.training.objectives.simclr import SimCLRObjective, require_two_views
+from ecgscan_lite.training.batches import Batch
+from ecgscan_lite.training.objectives.simclr import SimCLRObjective, require_two_pages
 
 TINY = EncoderSettings(image="test_resnet", image_options={}, embedding_dim=16, decoder_dim=32)
 
@@ -30,7 +30,7 @@ def _nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float) -> t
 def test_the_loss_is_nt_xent(count: int) -> None:
     torch.manual_seed(0)
     first, second = (torch.randn(count, 8, requires_grad=True) for _ in range(2))
-    loss = SimCLRObjective(LossSettings(temperature=0.2)).compare(first, second)
+    loss = SimCLRObjective(LossSettings(temperature=0.2)).nt_xent(first, second)
     expected = _nt_xent(first, second, 0.2)
     torch.testing.assert_close(loss, expected)
     for got, wanted in zip(*(torch.autograd.grad(x, (first, second)) for x in (loss, expected)), strict=True):
@@ -59,8 +59,8 @@ def test_it_looks_at_pages_alone_and_piece_by_piece_gives_the_same() -> None:
 
 
 def test_two_pages_of_a_record_have_to_differ() -> None:
-    require_two_views(PageSettings(layouts=("3x4", "12x1")))
-    require_two_views(PageSettings(ageing=("none", "photo")))
-    require_two_views(PageSettings(paper_sizes=("full", "a4")))
+    require_two_pages(PageSettings(layouts=("3x4", "12x1")))
+    require_two_pages(PageSettings(ageing=("none", "photo")))
+    require_two_pages(PageSettings(paper_sizes=("full", "a4")))
     with pytest.raises(SettingsError, match="pages that differ"):
-        require_two_views(PageSettings(layouts=("3x4", "3x4")))
+        require_two_pages(PageSettings(layouts=("3x4", "3x4")))

@@ -20,7 +20,8 @@ from ecgscan_lite.experiments.features import RenderOptions, embed_pages
 from ecgscan_lite.models.ecgscan import load
 from ecgscan_lite.settings import Settings
 from ecgscan_lite.training import pretrain as pretraining
-from ecgscan_lite.training.batches import class_labels, make_batch
+from ecgscan_lite.training.batches import make_batch
+from ecgscan_lite.training.data import class_labels
 from ecgscan_lite.training.objectives.supervised import SupervisedObjective, classify
 from ecgscan_lite.training.pretrain import pretrain
 
@@ -55,7 +56,7 @@ def test_it_learns_a_trivial_label_and_keeps_the_best_of_validation(corpus: Corp
     tables = {}
     for name, part in (("test", test), ("val", val)):
         drawing = RenderOptions(_settings(run).page, progress=False)
-        names, scores = classify(run, "super", embed_pages({"m": model}, part, drawing)["m"].features)
+        names, scores = classify(run, embed_pages({"m": model}, part, drawing)["m"].features)
         truth = class_labels(part, "super")
         judged = [names.index("NORM"), names.index("MI")]
         tables[name] = roc_auc_score(truth[:, judged], scores[:, judged])
@@ -85,7 +86,7 @@ def test_an_interrupted_run_keeps_the_same_weights(
 
 def _stop_at(last: int):
     def draw(*arguments: object):
-        if arguments[4] == last:
+        if arguments[2] == last:
             raise KeyboardInterrupt
         return make_batch(*arguments)
 
@@ -98,7 +99,7 @@ def test_the_loss_is_the_mean_binary_cross_entropy_of_the_tasks_classes(corpus: 
     torch.manual_seed(0)
     objective = SupervisedObjective("super", 8)
     features = np.random.default_rng(0).normal(size=(96, 8)).astype(np.float32)
-    probability = 1 / (1 + np.exp(-objective.scores(features)))
+    probability = 1 / (1 + np.exp(-objective.classify(features)))
     expected = -np.where(labels, np.log(probability), np.log1p(-probability)).mean()
     with torch.no_grad():
         logits = objective.linear(torch.from_numpy(features))

@@ -12,41 +12,33 @@ from ecgscan_lite.datasets.synthetic.dipole import Waves, rotation
 from ecgscan_lite.datasets.synthetic.patients import Patient
 
 # Ventricular activation, times in ms on the scale of a typical QRS of its kind; x left, y down, z back.
-_NORMAL = np.array(
-    [
-        [13, 4.5, -0.12, -0.04, -0.15],
-        [25, 5.5, 0.32, 0.12, -0.36],
-        [38, 6.5, 1.24, 0.60, 0.26],
-        [52, 6.5, 0.06, 0.20, 0.74],
-        [67, 6.5, -0.12, -0.10, 0.30],
-    ]
-)
-_CLBBB = np.array(
-    [
-        [18, 9.0, 0.22, 0.10, 0.04],
-        [48, 14.0, 0.70, 0.22, 1.05],
-        [76, 13.0, 0.45, 0.05, 1.00],
-        [103, 14.0, 0.80, -0.02, 0.90],
-        [130, 11.0, 0.20, -0.08, 0.30],
-    ]
-)
-_LAFB = np.array(
-    [
-        [14, 5.0, -0.10, 0.16, -0.12],
-        [28, 6.0, 0.48, 0.10, -0.25],
-        [42, 7.5, 0.95, -0.34, 0.30],
-        [58, 7.5, -0.05, -0.50, 0.55],
-        [76, 7.5, -0.30, -0.28, 0.25],
-    ]
-)
-_PACED = np.array(
-    [
-        [26, 13.0, 0.22, -0.25, 0.00],
-        [58, 17.0, 0.55, -0.85, 0.70],
-        [90, 17.0, 0.45, -0.85, 0.85],
-        [122, 15.0, 0.40, -0.45, 0.50],
-    ]
-)
+_NORMAL = np.array([
+    [13, 4.5, -0.12, -0.04, -0.15],
+    [25, 5.5, 0.32, 0.12, -0.36],
+    [38, 6.5, 1.24, 0.60, 0.26],
+    [52, 6.5, 0.06, 0.20, 0.74],
+    [67, 6.5, -0.12, -0.10, 0.30],
+])  # fmt: skip
+_CLBBB = np.array([
+    [18, 9.0, 0.22, 0.10, 0.04],
+    [48, 14.0, 0.70, 0.22, 1.05],
+    [76, 13.0, 0.45, 0.05, 1.00],
+    [103, 14.0, 0.80, -0.02, 0.90],
+    [130, 11.0, 0.20, -0.08, 0.30],
+])  # fmt: skip
+_LAFB = np.array([
+    [14, 5.0, -0.10, 0.16, -0.12],
+    [28, 6.0, 0.48, 0.10, -0.25],
+    [42, 7.5, 0.95, -0.34, 0.30],
+    [58, 7.5, -0.05, -0.50, 0.55],
+    [76, 7.5, -0.30, -0.28, 0.25],
+])  # fmt: skip
+_PACED = np.array([
+    [26, 13.0, 0.22, -0.25, 0.00],
+    [58, 17.0, 0.55, -0.85, 0.70],
+    [90, 17.0, 0.45, -0.85, 0.85],
+    [122, 15.0, 0.40, -0.45, 0.50],
+])  # fmt: skip
 _RIGHT_TERMINAL = np.array([[88, 13.0, -0.44, -0.06, -0.52], [112, 11.0, -0.28, 0.0, -0.32]])
 _INCOMPLETE_TERMINAL = np.array([[75, 8.5, -0.35, -0.12, -0.31]])
 _T_DIRECTION = np.array([0.36, 0.15, -0.25])
@@ -80,7 +72,7 @@ def _activation(rng: np.random.Generator, patient: Patient) -> np.ndarray:
 
 
 def _infarct(rng: np.random.Generator, patient: Patient, rows: np.ndarray) -> None:
-    """Take the forces of the dead wall out of the first half of the QRS, in place."""
+    """Remove the forces of the infarcted wall from the first half of the QRS, in place."""
     if patient.has("IMI"):
         depth = rng.beta(0.9, 2.4)  # of the Q wave; old infarctions often keep no more than a low R
         rows[0, 3] = -0.02 - 0.16 * depth
@@ -150,10 +142,12 @@ def _atrial(rng: np.random.Generator, patient: Patient) -> np.ndarray:
 
 
 def conducted_beat(rng: np.random.Generator, patient: Patient, tilt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """P wave (2, 5) and QRS-T (K, 5) of a beat that takes the patient's usual way.
+    """P wave (2, 5) and QRS-T (K, 5) of a beat with the patient's usual conduction.
 
     Args:
-        tilt: angles that turn the heart about x, y, z; the recovery turns by half of them. Shape: (3,).
+        rng: source of what varies between records of one patient.
+        patient: findings, age and intervals.
+        tilt: angles, in radians, that turn the heart about x, y, z; the recovery turns by half of them. Shape: (3,).
     """
     qrs = _activation(rng, patient)
     recovery = _recovery(rng, patient, *_recovery_vectors(rng, patient, qrs))
@@ -186,8 +180,8 @@ def as_waves(kinds: list[np.ndarray], kind_of_beat: np.ndarray) -> Waves:
     """Waves of every beat from the table of its kind, shorter tables padded with waves of no height.
 
     Args:
-        kinds: tables of rows (centre, width, heights in C channels). Shapes: (K_i, 2 + C).
-        kind_of_beat: index into `kinds`. Shape: (B,).
+        kinds: tables of rows (centre s, width s, heights mV in C channels). Shapes: (K_i, 2 + C).
+        kind_of_beat: index of each beat's table in `kinds`. Shape: (B,).
     """
     table = np.zeros((len(kinds), max(map(len, kinds)), kinds[0].shape[1]))
     table[..., 1] = 0.01

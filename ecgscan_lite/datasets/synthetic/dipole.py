@@ -1,4 +1,4 @@
-"""From heart to skin: a moving dipole made of Gaussians, the electrodes that see it, and the noise that they add.
+"""From heart to skin: a dipole whose components are sums of Gaussians, the leads that it gives, and noise by spectrum.
 
 The heart is one current dipole whose three components are sums of Gaussians in the time around each beat (McSharry et
 al., IEEE Trans. Biomed. Eng. 50:289, 2003; Sameni et al., EURASIP J. Adv. Signal Process. 2007:43407; Clifford et al.,
@@ -15,18 +15,16 @@ import numpy as np
 from ecgscan_lite.ecg.leads import LIMB_FROM_I_II
 
 #: Dower's matrix, millivolts of a lead per millivolt of Frank's x, y, z; rows I, II, V1-V6. Shape: (8, 3).
-DOWER = np.array(
-    [
-        [0.632, -0.235, 0.059],
-        [0.235, 1.066, -0.132],
-        [-0.515, 0.157, -0.917],
-        [0.044, 0.164, -1.387],
-        [0.882, 0.098, -1.277],
-        [1.213, 0.127, -0.601],
-        [1.125, 0.127, -0.086],
-        [0.831, 0.076, 0.230],
-    ]
-)
+DOWER = np.array([
+    [0.632, -0.235, 0.059],
+    [0.235, 1.066, -0.132],
+    [-0.515, 0.157, -0.917],
+    [0.044, 0.164, -1.387],
+    [0.882, 0.098, -1.277],
+    [1.213, 0.127, -0.601],
+    [1.125, 0.127, -0.086],
+    [0.831, 0.076, 0.230],
+])  # fmt: skip
 
 # Dower's torso is a mean of the QRS. The atria lie deeper under the left chest and recovery is spread wider, so their
 # waves shrink on the way to V3-V6 by what the median amplitudes of normal adults need.
@@ -81,12 +79,12 @@ def sum_of_waves(onsets: np.ndarray, waves: Waves, fs: float, samples: int) -> n
 
     Args:
         onsets: onset of each beat's QRS, s. Shape: (B,).
-        waves: each beat's waves.
+        waves: Gaussians of each beat.
         fs: sampling rate, Hz.
         samples: length T.
 
     Returns:
-        Millivolts. Shape: (T, C).
+        float32 mV. Shape: (T, C).
     """
     lead_in, length = int(np.ceil(BEFORE_BEAT * fs)), int(np.ceil((BEFORE_BEAT + AFTER_BEAT) * fs))
     first = np.floor(onsets * fs).astype(int) - lead_in  # (B,)
@@ -104,13 +102,15 @@ def sum_of_waves(onsets: np.ndarray, waves: Waves, fs: float, samples: int) -> n
 
 
 def coloured_noise(coefficients: np.ndarray, fs: float, samples: int) -> np.ndarray:
-    """Noise from its spectrum, the same at every sampling rate up to the highest frequency both can hold.
+    """Noise from its spectrum; two sampling rates give the same up to half the lower one.
 
     Args:
-        coefficients: complex amplitudes at the frequencies k / `NOISE_PERIOD`, k = 0, 1, ... Shape: (F, C).
+        coefficients: complex amplitudes, mV, at the frequencies k / `NOISE_PERIOD` Hz, k = 0, 1, ... Shape: (F, C).
+        fs: sampling rate, Hz.
+        samples: length T.
 
     Returns:
-        Shape: (T, C).
+        mV. Shape: (T, C).
     """
     period = round(NOISE_PERIOD * fs)
     kept = np.ascontiguousarray(coefficients[: period // 2].T)

@@ -1,4 +1,4 @@
-"""Who the synthetic patients are: which findings go together, at which age, rate and intervals.
+"""Synthetic patients: which findings go together, at which age, rate and intervals.
 
 Criteria follow Surawicz et al., AHA/ACCF/HRS recommendations for the standardization and interpretation of the
 electrocardiogram, parts III-VI, Circulation 119:e235-e270 (2009). Statements are PTB-XL's SCP codes.
@@ -10,37 +10,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Every statement that a synthetic record may carry.
-STATEMENTS: tuple[str, ...] = (
-    "NORM", "SR", "SARRH", "SBRAD", "STACH", "AFIB", "AFLT", "PACE", "PVC", "PAC", "1AVB",
-    "CLBBB", "CRBBB", "IRBBB", "LAFB", "LVH", "IMI", "ASMI", "AMI", "ISC_", "NDT",
-)  # fmt: skip
+from ecgscan_lite.ecg.statements import SYNTHETIC_STATEMENTS
+
 SINUS_RHYTHMS = frozenset({"SR", "SARRH", "SBRAD", "STACH"})
 
 _SHARE_NORMAL = 0.34
 _RHYTHMS = {"SR": 0.47, "SARRH": 0.05, "SBRAD": 0.09, "STACH": 0.10, "AFIB": 0.135, "AFLT": 0.08, "PACE": 0.10}
 _CONDUCTION = {"": 0.63, "CLBBB": 0.09, "CRBBB": 0.07, "CRBBB LAFB": 0.04, "IRBBB": 0.09, "LAFB": 0.10}
-_REPOLARISATION = {"": 0.82, "ISC_": 0.07, "NDT": 0.11}
-_QRS_MS = {
-    "CLBBB": (130, 168),
-    "PACE": (135, 180),
-    "CRBBB": (122, 156),
-    "IRBBB": (102, 118),
-    "LAFB": (88, 116),
-    "LVH": (84, 116),
-}
+_REPOLARIZATION = {"": 0.82, "ISC_": 0.07, "NDT": 0.11}
+_QRS_MS = {"CLBBB": (130, 168), "PACE": (135, 180), "CRBBB": (122, 156), "IRBBB": (102, 118), "LAFB": (88, 116),
+           "LVH": (84, 116)}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What is drawn once for a record; times in seconds, rate in beats per minute.
+    """What is drawn once for a record.
 
     Attributes:
-        statements: findings, in the order of `STATEMENTS`.
-        rate: ventricular rate aimed at.
-        pr: onset of P to onset of QRS; only of use with a P wave.
-        acute: an infarction with raised ST segments, otherwise an old one.
-        strain: ventricular hypertrophy with secondary ST-T change.
+        statements: findings, in the order of `SYNTHETIC_STATEMENTS`.
+        age: years.
+        rate: ventricular rate to aim at, beats per minute.
+        pr: time from the onset of P to the onset of QRS, s; of no use without a P wave.
+        qrs, qt: intervals, s.
+        acute: whether an infarction is acute, with raised ST segments, rather than old.
+        strain: whether hypertrophy has secondary ST-T change.
     """
 
     statements: tuple[str, ...]
@@ -99,7 +92,7 @@ def _abnormal_findings(rng: np.random.Generator) -> set[str]:
         findings.add("ASMI" if chance[5] < 0.10 else "AMI")
     if chance[4] < (0.16 if findings & {"LVH", "CRBBB", "ASMI", "AMI"} else 0.23) and "LAFB" not in findings:
         findings.add("IMI")  # a hemiblock is not called where the inferior leads begin with a Q wave
-    findings.add(_choose(rng, _REPOLARISATION))
+    findings.add(_choose(rng, _REPOLARIZATION))
     findings.discard("")
     if findings <= {"SR", "SARRH"}:
         findings.add(_choose(rng, {"PVC": 1, "1AVB": 1, "LVH": 2, "IMI": 1, "ASMI": 1, "ISC_": 1, "NDT": 1, "PAC": 1}))
@@ -132,7 +125,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     shortest, longest = next((_QRS_MS[code] for code in _QRS_MS if code in findings), (78, 106))
     qtc = rng.normal(0.415, 0.018) + 0.03 * (longest > 150)
     return Patient(
-        statements=tuple(code for code in STATEMENTS if code in findings),
+        statements=tuple(code for code in SYNTHETIC_STATEMENTS if code in findings),
         age=int(np.clip(age, 18, 95)),
         sex=str(rng.choice(["female", "male"])),
         rate=rate,

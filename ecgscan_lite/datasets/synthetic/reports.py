@@ -1,21 +1,33 @@
-"""A written report in English for a synthetic record: what a reader would dictate, not the list of its statements.
+"""A written report in English for a synthetic record: what a cardiologist would dictate, not a list of statements.
 
 Findings are named in full terms, in many wordings; measurements, negations and the usual empty phrases are mixed in.
-A finding is only ever mentioned where it is there, or denied in a sentence that starts with "No" or "There is no".
+A finding is only mentioned where it is present, or denied in a sentence that starts with "No" or "There is no".
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecgscan_lite.datasets.synthetic import phrases
 from ecgscan_lite.datasets.synthetic.patients import Patient
+
+#: Wordings of rhythms, findings and remarks.
+PHRASES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("phrases.toml").read_text(encoding="utf-8"))
 
 
 class Findings(NamedTuple):
-    """Measurements of a record: rate in beats per minute, frontal axis in degrees, number of early beats, P waves."""
+    """Measurements of a record.
+
+    Attributes:
+        rate: mean ventricular rate, beats per minute.
+        axis: frontal axis of the QRS, degrees.
+        early: number of premature beats.
+        p_waves: whether any beat has a P wave.
+    """
 
     rate: float
     axis: float
@@ -23,26 +35,17 @@ class Findings(NamedTuple):
     p_waves: bool
 
 
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
 def _rhythm_sentence(rng: np.random.Generator, patient: Patient, findings: Findings) -> str:
-    options = phrases.RHYTHM[patient.rhythm]
+    options = PHRASES["rhythm"][patient.rhythm]
     if patient.has("PVC", "PAC"):
         options = tuple(option for option in options if "egular" not in option or "rregular" in option)
     text = _pick(rng, options)
-    rate = round(findings.rate)
     if rng.random() < 0.45:
-        form = (
-            " at {} bpm",
-            ", rate {}",
-            " with a ventricular rate of {} bpm",
-            ", heart rate {} per minute",
-            " at a rate of {} beats per minute",
-            ", frequency {}/min",
-        )
-        text += _pick(rng, form).format(rate)
+        text += _pick(rng, PHRASES["rate"]).format(round(findings.rate))
     elif patient.rhythm == "AFIB" and rng.random() < 0.5:
         if findings.rate > 105:
             text += " with rapid ventricular response"
@@ -66,14 +69,14 @@ def _axis_phrase(rng: np.random.Generator, axis: float) -> str:
 
 def _finding_phrase(rng: np.random.Generator, code: str, patient: Patient, findings: Findings) -> str:
     if code == "LVH" and patient.strain and rng.random() < 0.5:
-        return _pick(rng, phrases.STRAIN)
-    term = _pick(rng, phrases.FINDING[code])
+        return _pick(rng, PHRASES["strain"])
+    term = _pick(rng, PHRASES["finding"][code])
     if code in {"PVC", "PAC"}:
-        return _pick(rng, phrases.EARLY if findings.early > 3 else phrases.FEW).format(term)
+        return _pick(rng, PHRASES["early"] if findings.early > 3 else PHRASES["few"]).format(term)
     if code in {"IMI", "ASMI", "AMI"} and rng.random() < 0.7:
-        return _pick(rng, phrases.ACUTE if patient.acute else phrases.OLD).format(term)
+        return _pick(rng, PHRASES["acute"] if patient.acute else PHRASES["old"]).format(term)
     hedged = code in {"IMI", "ASMI", "AMI", "ISC_", "LVH", "NDT"} and rng.random() < 0.2
-    return _pick(rng, phrases.HEDGES if hedged else phrases.PLAIN).format(term)
+    return _pick(rng, PHRASES["hedges"] if hedged else PHRASES["plain"]).format(term)
 
 
 def _intervals(rng: np.random.Generator, patient: Patient, findings: Findings) -> list[str]:
@@ -88,13 +91,15 @@ def _intervals(rng: np.random.Generator, patient: Patient, findings: Findings) -
 
 
 def _denials(patient: Patient) -> list[str]:
-    """What is not there and may be denied without contradicting any finding."""
-    absent = [("No acute ST segment elevation", not (patient.acute and patient.has("IMI", "ASMI", "AMI"))
-               and not patient.has("CLBBB", "PACE")),
-              ("No ectopic beats", not patient.has("PVC", "PAC")),
-              ("No bundle branch block", not patient.has("CLBBB", "CRBBB", "IRBBB", "LAFB", "PACE")),
-              ("There is no atrioventricular block", patient.sinus and not patient.has("1AVB"))]  # fmt: skip
-    return [sentence for sentence, holds in absent if holds]
+    """Denials of findings that are absent, none of which contradicts a finding."""
+    acute = patient.acute and patient.has("IMI", "ASMI", "AMI")
+    absent = {
+        "No acute ST segment elevation": not acute and not patient.has("CLBBB", "PACE"),
+        "No ectopic beats": not patient.has("PVC", "PAC"),
+        "No bundle branch block": not patient.has("CLBBB", "CRBBB", "IRBBB", "LAFB", "PACE"),
+        "There is no atrioventricular block": patient.sinus and not patient.has("1AVB"),
+    }
+    return [sentence for sentence, true in absent.items() if true]
 
 
 def _sentence(text: str) -> str:
@@ -105,9 +110,11 @@ def write_report(rng: np.random.Generator, patient: Patient, findings: Findings)
     """A report that names every statement of the patient and no other.
 
     Args:
-        rng: chooses the wording; the facts come from the patient and the measurements.
+        rng: source of the wording.
+        patient: statements and intervals.
+        findings: measurements of the record.
     """
-    codes = [code for code in patient.statements if code not in phrases.RHYTHM and code != "NORM"]
+    codes = [code for code in patient.statements if code not in PHRASES["rhythm"] and code != "NORM"]
     if patient.strain:
         codes.remove("ISC_")
     named = [_finding_phrase(rng, code, patient, findings) for code in rng.permutation(codes)]
@@ -120,27 +127,27 @@ def write_report(rng: np.random.Generator, patient: Patient, findings: Findings)
         opening += _intervals(rng, patient, findings)
     closing = []
     if patient.has("NORM"):
-        details = [_pick(rng, phrases.NORMAL_DETAILS) for _ in range(rng.integers(0, 3))]
-        closing = [*dict.fromkeys(details), _pick(rng, phrases.NORMAL)]
+        details = [_pick(rng, PHRASES["normal_details"]) for _ in range(rng.integers(0, 3))]
+        closing = [*dict.fromkeys(details), _pick(rng, PHRASES["normal"])]
         if rng.random() < 0.15:
             closing.reverse()
     elif not named and patient.rhythm in {"SBRAD", "STACH"}:
-        closing = [_pick(rng, phrases.RHYTHM_ONLY)] if rng.random() < 0.6 else []
+        closing = [_pick(rng, PHRASES["rhythm_only"])] if rng.random() < 0.6 else []
     else:
         if rng.random() < 0.2 and (denials := _denials(patient)):
             closing.append(denials[int(rng.integers(len(denials)))])
         if rng.random() < 0.3:
-            closing.append(_pick(rng, phrases.OTHERWISE))
+            closing.append(_pick(rng, PHRASES["otherwise"]))
     if rng.random() < 0.06:
-        closing.append(_pick(rng, phrases.NOTES))
+        closing.append(_pick(rng, PHRASES["notes"]))
     return _assemble(rng, opening, named, closing)
 
 
 def _assemble(rng: np.random.Generator, opening: list[str], named: list[str], closing: list[str]) -> str:
-    """One line of commas, or a sentence for each thought, at times with the findings before the rhythm."""
+    """One sentence with commas, or several, sometimes with the findings before the rhythm."""
     style = rng.random()
     if style < 0.35:
-        return _sentence(", ".join([opening[0], *map(_inside, [*opening[1:], *named, *closing])]))
+        return _sentence(", ".join([opening[0], *map(_within_sentence, [*opening[1:], *named, *closing])]))
     if style < 0.7 or not named:
         return " ".join(map(_sentence, [", ".join(opening), *named, *closing]))
     if style >= 0.85 and len(named) > 1:
@@ -151,7 +158,7 @@ def _assemble(rng: np.random.Generator, opening: list[str], named: list[str], cl
     return " ".join([*parts, *map(_sentence, closing)])
 
 
-def _inside(text: str) -> str:
-    """A phrase as it stands within a sentence: names of waves and leads keep their capitals."""
+def _within_sentence(text: str) -> str:
+    """A phrase as it is written within a sentence: names of waves and leads keep their capitals."""
     starts_a_word = text[:1].isupper() and text[1:2].islower()
     return text[0].lower() + text[1:] if starts_a_word else text

@@ -11,7 +11,7 @@ from ecgscan_lite.datasets.synthetic.patients import Patient
 
 DURATION = 10.0  # s of a record
 WITH_P, WITHOUT_P, PREMATURE_ATRIAL, PREMATURE_VENTRICULAR = range(4)
-_MOST_BEATS = 40  # 240 beats per minute over a record, its margins included
+_MAX_BEATS = 40  # 240 beats per minute over a record, its margins included
 _REFRACTORY = 0.30  # s; no beat follows another sooner
 
 
@@ -21,7 +21,7 @@ class Rhythm(NamedTuple):
     Attributes:
         onsets: onset of each QRS, s; the first may lie before 0, the last after the end. Shape: (B,).
         kinds: one of `WITH_P`, `WITHOUT_P`, `PREMATURE_ATRIAL`, `PREMATURE_VENTRICULAR`. Shape: (B,).
-        atrial: frequency of fibrillation or flutter waves, Hz; 0 where the atria beat with P waves.
+        atrial: frequency of fibrillation or flutter waves, Hz; 0 where there are none.
     """
 
     onsets: np.ndarray
@@ -30,33 +30,33 @@ class Rhythm(NamedTuple):
 
 
 def _sinus_intervals(rng: np.random.Generator, patient: Patient) -> np.ndarray:
-    """R-R intervals that breathing and slower rhythms sway. Shape: (B,)."""
+    """R-R intervals that vary with breathing and slower rhythms, s. Shape: (B,)."""
     mean = 60 / patient.rate
     sway = rng.uniform(0.07, 0.16) if patient.has("SARRH") else min(rng.lognormal(-3.75, 0.6), 0.065)
     breath, phase = rng.uniform(0.15, 0.33), rng.uniform(0, 2 * np.pi)
-    time = mean * np.arange(_MOST_BEATS)
+    time = mean * np.arange(_MAX_BEATS)
     slow = np.sin(2 * np.pi * rng.uniform(0.04, 0.1) * time + rng.uniform(0, 2 * np.pi))
     fast = np.sin(2 * np.pi * breath * time + phase)
-    return mean * (1 + sway * (1.1 * fast + 0.6 * slow) + 0.006 * rng.standard_normal(_MOST_BEATS))
+    return mean * (1 + sway * (1.1 * fast + 0.6 * slow) + 0.006 * rng.standard_normal(_MAX_BEATS))
 
 
 def _fibrillation_intervals(rng: np.random.Generator, patient: Patient) -> np.ndarray:
-    """R-R intervals without memory or rhythm, longer ones in a longer tail. Shape: (B,)."""
+    """Independent R-R intervals from a skewed distribution, s. Shape: (B,)."""
     spread = rng.uniform(0.11, 0.28)
     mean = 60 / patient.rate
-    return np.maximum(mean * rng.gamma(1 / spread**2, spread**2, _MOST_BEATS), _REFRACTORY + 0.02)
+    return np.maximum(mean * rng.gamma(1 / spread**2, spread**2, _MAX_BEATS), _REFRACTORY + 0.02)
 
 
 def _flutter_intervals(rng: np.random.Generator, patient: Patient, atrial: float) -> np.ndarray:
-    """Whole numbers of atrial cycles: a fixed block of 2, 3 or 4 to 1, or a varying one. Shape: (B,)."""
-    block = np.full(_MOST_BEATS, rng.choice([2, 3, 4], p=[0.45, 0.15, 0.40]))
+    """R-R intervals of 2 to 5 atrial cycles, the same number for all beats or a varying one, s. Shape: (B,)."""
+    block = np.full(_MAX_BEATS, rng.choice([2, 3, 4], p=[0.45, 0.15, 0.40]))
     if rng.random() < 0.4:
-        block = rng.choice([2, 3, 4, 5], size=_MOST_BEATS, p=[0.35, 0.2, 0.35, 0.1])
-    return block / atrial + 0.004 * rng.standard_normal(_MOST_BEATS)
+        block = rng.choice([2, 3, 4, 5], size=_MAX_BEATS, p=[0.35, 0.2, 0.35, 0.1])
+    return block / atrial + 0.004 * rng.standard_normal(_MAX_BEATS)
 
 
-def _prematurities(rng: np.random.Generator, onsets: np.ndarray) -> np.ndarray:
-    """Beats to come early: one to four that do not touch, sometimes every second or third one."""
+def _premature_beats(rng: np.random.Generator, onsets: np.ndarray) -> np.ndarray:
+    """Indices of the beats to come early: one to four at random, or every second or third one."""
     inside = np.flatnonzero((onsets > 0.4) & (onsets < DURATION - 0.4))
     inside = inside[inside > 0]
     draw = rng.random()
@@ -76,24 +76,26 @@ def draw_rhythm(rng: np.random.Generator, patient: Patient) -> Rhythm:
         atrial = rng.uniform(3.9, 5.4)
         intervals = _flutter_intervals(rng, patient, atrial)
     elif patient.rhythm == "PACE":
-        intervals = np.full(_MOST_BEATS, 60 / patient.rate)
+        intervals = np.full(_MAX_BEATS, 60 / patient.rate)
     else:
         intervals = _sinus_intervals(rng, patient)
     onsets = np.cumsum(intervals) - intervals[0] * (1 + rng.random())
     onsets = onsets[onsets < DURATION + 0.6]
-    atria_lead = patient.sinus or (patient.rhythm == "PACE" and rng.random() < 0.5)
-    kinds = np.full(len(onsets), WITH_P if atria_lead else WITHOUT_P)
+    p_waves = patient.sinus or (patient.rhythm == "PACE" and rng.random() < 0.5)
+    kinds = np.full(len(onsets), WITH_P if p_waves else WITHOUT_P)
     if patient.has("PAC"):
-        _advance(rng, onsets, kinds, PREMATURE_ATRIAL)
+        _make_premature(rng, onsets, kinds, PREMATURE_ATRIAL)
     if patient.has("PVC"):
-        _advance(rng, onsets, kinds, PREMATURE_VENTRICULAR)
+        _make_premature(rng, onsets, kinds, PREMATURE_VENTRICULAR)
     return Rhythm(onsets, kinds, atrial)
 
 
-def _advance(rng: np.random.Generator, onsets: np.ndarray, kinds: np.ndarray, kind: int) -> None:
-    """Let some beats come early, in place: a ventricular one keeps the sinus clock (a compensatory pause follows), an
-    atrial one sets it anew."""
-    for beat in _prematurities(rng, onsets):
+def _make_premature(rng: np.random.Generator, onsets: np.ndarray, kinds: np.ndarray, kind: int) -> None:
+    """Let some beats come early, in place.
+
+    A ventricular one leaves the sinus rhythm as it is, so that a compensatory pause follows; an atrial one resets it.
+    """
+    for beat in _premature_beats(rng, onsets):
         if kinds[beat] == PREMATURE_ATRIAL:
             continue
         interval = onsets[beat] - onsets[beat - 1]
@@ -107,7 +109,18 @@ def _advance(rng: np.random.Generator, onsets: np.ndarray, kinds: np.ndarray, ki
 
 
 def atrial_dipole(rng: np.random.Generator, rhythm: str, frequency: float, fs: float, samples: int) -> np.ndarray:
-    """Fibrillation or flutter waves, mV along x, y, z. Shape: (T, 3)."""
+    """Fibrillation or flutter waves.
+
+    Args:
+        rng: source of their shape.
+        rhythm: "AFIB" or "AFLT".
+        frequency: their frequency, Hz.
+        fs: sampling rate, Hz.
+        samples: length T.
+
+    Returns:
+        mV along x, y, z. Shape: (T, 3).
+    """
     if rhythm == "AFLT":
         return _flutter_waves(rng, frequency, fs, samples)
     f = np.arange(round(16 * NOISE_PERIOD)) / NOISE_PERIOD

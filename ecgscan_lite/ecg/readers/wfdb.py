@@ -1,7 +1,7 @@
 """WFDB files, checked before they are believed: a header decides what is opened and how much is allocated.
 
-What the `wfdb` package takes on trust is checked here, with its own grammar of headers. Formats: WFDB Applications
-Guide, header(5) and signal(5), https://physionet.org/physiotools/wag.
+What the `wfdb` package takes on trust is checked here, with its grammar of headers. Formats: WFDB Applications Guide,
+header(5) and signal(5), https://physionet.org/physiotools/wag.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ecgscan_lite.ecg.leads import LEADS, LIMB_LEADS, lead_index
+from ecgscan_lite.ecg.readers import MAX_FS, MAX_VALUES, MIN_FS, RecordedLeads, RecordError
+from ecgscan_lite.files import is_inside, reason
 
 #: Bytes of a group of samples and samples in it, by format; compressed formats are not read.
 BYTES_AND_SAMPLES = {"8": (1, 1), "16": (2, 1), "24": (3, 1), "32": (4, 1), "61": (2, 1), "80": (1, 1), "160": (2, 1),
@@ -24,39 +26,12 @@ BITS = {"8": 32, "16": 16, "24": 24, "32": 32, "61": 16, "80": 8, "160": 16, "21
 #: Millivolts in a unit, by the unit's name in lower case.
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "v": 1e3}
 
-MIN_FS, MAX_FS = 10.0, 100_000.0
-MAX_VALUES = 1 << 25  # 93 minutes of 12 leads at 500 Hz; a quarter of a gigabyte once wfdb has widened them
 MAX_CHANNELS = 256
 MAX_HEADER_BYTES = 1 << 20
 LARGEST_NUMBER = 1 << 62
 MAX_LINE = 1024  # the header grammar of wfdb takes quadratic time on a long word
-SATURATED_RUN = 3
+SATURATED_RUN = 3  # samples in a row at the converter's limit
 UNCALIBRATED_GAIN = 200.0  # the default of the standard
-
-
-class RecordError(ValueError):
-    """A record that can't be used; its message is one line that says why and, where it helps, what to do."""
-
-
-@dataclass(frozen=True)
-class Leads:
-    """The channels of a record that are leads of the 12-lead electrocardiogram, in the order of the file.
-
-    Attributes:
-        rows: index of each in `LEADS`. Shape: (n,).
-        millivolts: float64, NaN where missing. Shape: (n, T).
-        saturated: whether samples stick to the converter's limit. Shape: (n,).
-        uncalibrated: whether the gain is 0 or absent, so that 200 units per mV is assumed. Shape: (n,).
-        fs: sampling rate, Hz.
-        comments: the header's comments, without `#`.
-    """
-
-    rows: np.ndarray
-    millivolts: np.ndarray
-    saturated: np.ndarray
-    uncalibrated: np.ndarray
-    fs: float
-    comments: list[str]
 
 
 def find_header(path: str | os.PathLike[str]) -> Path:
@@ -76,10 +51,10 @@ def find_header(path: str | os.PathLike[str]) -> Path:
             return header
         if given.is_file() and stem == given:
             raise RecordError(f"{given.name}: not a WFDB record; give a .hea, .dat or .mat")
-    except OSError as error:
-        raise RecordError(f"{str(path)[:200]!r}: {error.strerror}") from None
-    except ValueError as error:
-        raise error if isinstance(error, RecordError) else RecordError(f"{str(path)[:200]!r}: {error}") from None
+    except RecordError:
+        raise
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{str(path)[:200]!r}: {reason(error)}") from None
     raise RecordError(f"{path}: no such record (there is no file {header.name})")
 
 
@@ -100,7 +75,7 @@ class _Channel:
     name: str
 
 
-def read_leads(header_path: Path) -> Leads:
+def read_leads(header_path: Path) -> RecordedLeads:
     """Read those channels of a record that are leads.
 
     Raises:
@@ -113,24 +88,19 @@ def read_leads(header_path: Path) -> Leads:
         raise RecordError(f"the header announces {n_channels} channels and describes {len(channels)}")
     chosen, rows = _find_leads([channel.name for channel in channels])
     leads = [channels[c] for c in chosen]
-    scale = np.array([_millivolts_per(channel.unit) for channel in leads])
+    scale = np.array([[_millivolts_per(channel.unit)] for channel in leads])  # (n, 1)
     if len({channel.per_frame for channel in leads}) > 1:
         raise RecordError("its leads have different sampling rates; resample them to one rate first")
     length = _check_files(channels, header_path.parent, length)
     digital = _decode(header_path, channels, chosen, length)
-    return Leads(
+    return RecordedLeads(
         rows=np.array(rows),
-        millivolts=_to_physical(digital, leads) * scale[:, None],
+        millivolts=_to_physical(digital, leads) * scale,
         saturated=_find_saturated(digital, leads),
         uncalibrated=np.array([channel.gain == 0 for channel in leads]),
         fs=fs * leads[0].per_frame,
         comments=comments,
     )
-
-
-def one_line(error: BaseException) -> str:
-    """What an error of another library says, on one line and not without end."""
-    return " ".join(f"{error}".split())[:200] or type(error).__name__
 
 
 def _header_lines(path: Path) -> tuple[list[str], list[str]]:
@@ -139,7 +109,7 @@ def _header_lines(path: Path) -> tuple[list[str], list[str]]:
         with path.open("rb") as file:
             data = file.read(MAX_HEADER_BYTES + 1)
     except OSError as error:
-        raise RecordError(f"can't be opened: {error.strerror}") from None
+        raise RecordError(f"can't be opened: {reason(error)}") from None
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -192,19 +162,18 @@ def _parse_signal_line(line: str) -> _Channel:
     # wfdb drops every character outside ASCII, and would take µV for V
     unit = re.sub(r"^-?\d*\.?\d*(e[+-]?\d+)?(\(-?\d*\))?/?", "", " ".join(fields[2:3]))
     try:
-        number = {key: int(match[key] or 0) for key in ("skew", "byte_offset", "adc_res", "adc_zero")}
+        groups = {"skew": "skew", "offset": "byte_offset", "bits": "adc_res", "zero": "adc_zero"}
+        number = {name: int(match[group] or 0) for name, group in groups.items()}
         number["per_frame"] = int(match["samps_per_frame"] or 1)
-        number["baseline"] = int(match["baseline"] or number["adc_zero"])
+        number["baseline"] = int(match["baseline"] or number["zero"])
         gain = float(match["adc_gain"] or 0)
     except ValueError:
         raise RecordError(f"not a WFDB header: a number is malformed in {line[:60]!r}") from None
     if max(map(abs, number.values())) > LARGEST_NUMBER:
         raise RecordError(f"not a WFDB header: a number is absurd in {line[:60]!r}")
     return _Channel(
-        file=match["file_name"], fmt=match["fmt"], per_frame=number["per_frame"], skew=number["skew"],
-        offset=number["byte_offset"], gain=gain, baseline=number["baseline"], unit=unit or "mV",
-        bits=number["adc_res"], zero=number["adc_zero"], name=match["sig_name"],
-    )  # fmt: skip
+        file=match["file_name"], name=match["sig_name"], fmt=match["fmt"], gain=gain, unit=unit or "mV", **number
+    )
 
 
 def _find_leads(names: Sequence[str | None]) -> tuple[list[int], list[int]]:
@@ -227,14 +196,18 @@ def _check_files(channels: Sequence[_Channel], folder: Path, length: int | None)
     for name in dict.fromkeys(channel.file for channel in channels):
         indices = [index for index, channel in enumerate(channels) if channel.file == name]
         group = [channels[index] for index in indices]
-        size = _size_inside(folder, name)
+        if not is_inside(folder, folder / name):
+            raise RecordError(f"its signal file {name!r} lies outside its folder; put the file beside the header")
+        if not os.path.isfile(folder / name):  # noqa: PTH113 - Path.is_file refuses names that are too long
+            raise RecordError(f"its signal file {name!r} is not there")
         if len({(c.fmt, c.offset) for c in group}) > 1 or indices != list(range(indices[0], indices[-1] + 1)):
             raise RecordError(f"{name}: its channels differ in format or are not listed together")
         if group[0].fmt not in BYTES_AND_SAMPLES:
             raise RecordError(f"{name}: format {group[0].fmt} is not read here; convert it with wfdb.wrsamp")
         group_bytes, group_samples = BYTES_AND_SAMPLES[group[0].fmt]
         per_frame = sum(c.per_frame for c in group)
-        available = max(size - group[0].offset, 0) * group_samples // group_bytes // max(per_frame, 1)
+        size = max((folder / name).stat().st_size - group[0].offset, 0)
+        available = size * group_samples // group_bytes // max(per_frame, 1)
         length = available if length is None else length
         if min(c.per_frame for c in group) < 1 or per_frame * length > MAX_VALUES:
             raise RecordError(f"{name}: {per_frame} values in each of {length} frames: an absurd number")
@@ -243,20 +216,6 @@ def _check_files(channels: Sequence[_Channel], folder: Path, length: int | None)
         if max(c.skew for c in group) > length:
             raise RecordError(f"{name}: the skew between channels is longer than the record")
     return length
-
-
-def _size_inside(folder: Path, name: str) -> int:
-    file = folder / name
-    try:
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise RecordError(
-                f"its signal file {name!r} lies outside its folder; put the file itself beside the header"
-            )
-        if not file.is_file():
-            raise RecordError(f"its signal file {name!r} is not there")
-        return file.stat().st_size
-    except (OSError, RuntimeError) as error:
-        raise RecordError(f"its signal file {name!r} can't be opened: {one_line(error)}") from None
 
 
 def _decode(header_path: Path, channels: Sequence[_Channel], chosen: Sequence[int], length: int) -> np.ndarray:
@@ -271,7 +230,7 @@ def _decode(header_path: Path, channels: Sequence[_Channel], chosen: Sequence[in
         )
         return np.stack(record.e_d_signal)
     except Exception as error:  # wfdb raises whatever its parser and decoders stumble over
-        raise RecordError(f"can't be read: {one_line(error)}") from None
+        raise RecordError(f"can't be read: {reason(error)}") from None
 
 
 def _decode_16(folder: Path, channels: Sequence[_Channel], chosen: Sequence[int], length: int) -> np.ndarray:
@@ -294,18 +253,19 @@ def _millivolts_per(unit: str) -> float:
 
 
 def _to_physical(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:
-    baseline = np.array([float(lead.baseline) for lead in leads])
-    gain = np.array([lead.gain or UNCALIBRATED_GAIN for lead in leads])
+    """Samples in the units of the header, NaN where missing. Shape: (n, T)."""
+    baseline = np.array([[float(lead.baseline)] for lead in leads])  # (n, 1)
+    gain = np.array([[lead.gain or UNCALIBRATED_GAIN] for lead in leads])
     with np.errstate(over="ignore", invalid="ignore"):
-        signal = (digital - baseline[:, None]) / gain[:, None]
+        signal = (digital - baseline) / gain
     signal[_missing(digital, leads)] = np.nan
     return signal
 
 
 def _missing(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:
     """Where the most negative value of the format stands for a missing sample; format 8 has no such value."""
-    codes = np.array([-(2 ** (BITS[lead.fmt] - 1)) for lead in leads])
-    return (digital == codes[:, None]) & np.array([lead.fmt != "8" for lead in leads])[:, None]
+    codes = np.array([[-(2 ** (BITS[lead.fmt] - 1))] for lead in leads])  # (n, 1)
+    return (digital == codes) & np.array([[lead.fmt != "8"] for lead in leads])
 
 
 def _find_saturated(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:

@@ -1,14 +1,14 @@
-"""Every arm of a comparison trained and looked at, once for each seed and data set; what is done is kept."""
+"""The runs of a comparison: every method trained and applied, once for each seed and data set; what is done is kept."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,23 +16,29 @@ import torch
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.corpus.splits import with_splits
 from ecgscan_lite.datasets import SPLITS, open_dataset
-from ecgscan_lite.evaluation.statistics import check_disjoint
-from ecgscan_lite.experiments.comparison.features import View, look
-from ecgscan_lite.experiments.comparison.plan import Arm, Comparison, DataSet
-from ecgscan_lite.experiments.evaluate import PROBE, read_seen_patients
+from ecgscan_lite.evaluation import check_disjoint
+from ecgscan_lite.experiments.comparison.features import encode_and_probe, load_outputs, save_outputs
+from ecgscan_lite.experiments.comparison.plan import ComparisonPlan, DataSet
 from ecgscan_lite.experiments.features import RenderOptions
-from ecgscan_lite.experiments.protocol import Plan, random_model
-from ecgscan_lite.experiments.robustness import identity, require_unseen
+from ecgscan_lite.experiments.protocol import (
+    PROBE,
+    Plan,
+    check_no_leak,
+    corpus_checksum,
+    random_model,
+    read_seen_patients,
+)
+from ecgscan_lite.files import write_atomically
 from ecgscan_lite.models.ecgscan import ECGScan, load
-from ecgscan_lite.settings import PageSettings, Settings, reproducible_settings
+from ecgscan_lite.settings import PageSettings, reproducible_settings
 from ecgscan_lite.training.pretrain import pretrain
 from ecgscan_lite.training.trainer import RunError
 
-RUNS, VIEWS, KEY_FILE = "runs", "views", "comparison.json"
+RUNS, FEATURES, KEY_FILE = "runs", "features", "comparison.json"
 
 
-def open_corpora(comparison: Comparison) -> dict[str, Corpus]:
-    """The records of every data set: as many of each split as are asked for.
+def open_corpora(plan: ComparisonPlan) -> dict[str, Corpus]:
+    """The records of every data set, at most as many of each split as the plan says.
 
     Raises:
         CorpusError: a folder is no corpus.
@@ -40,7 +46,7 @@ def open_corpora(comparison: Comparison) -> dict[str, Corpus]:
         ValueError: a patient is in two splits, or a split has no records.
     """
     corpora = {}
-    for name, data in comparison.data.items():
+    for name, data in plan.data.items():
         corpus = corpora[name] = _open(data)
         check_disjoint(*(corpus.index["patient_id"].iloc[corpus.rows(split)] for split in SPLITS))
         for split in SPLITS:
@@ -49,145 +55,129 @@ def open_corpora(comparison: Comparison) -> dict[str, Corpus]:
     return corpora
 
 
-def judged_records(corpus: Corpus, data: DataSet) -> Corpus:
-    """The records that the probes are fitted, chosen and judged on."""
-    return corpus.subset(
-        np.concatenate([corpus.rows("train")[: data.probed or None], corpus.rows("val"), corpus.rows("test")])
-    )
-
-
 class Runs:
-    """The runs of a comparison, in a folder: trained where they are not there yet.
+    """The runs of a comparison in a folder: they are trained where they are not there yet.
 
     Attributes:
-        skipped: optional arms that could not be had, with the reason.
+        evaluated: the records of each data set that probes are fitted, chosen and evaluated on.
+        skipped: optional methods whose weights can't be fetched, with the reason.
 
     Args:
-        comparison: what is compared.
+        plan: what is compared.
         corpora: the records of each data set.
-        out: folder; an interrupted comparison continues there, and ends with the same figures.
+        out: folder; an interrupted comparison continues there, and ends with the same values.
         progress: show progress bars; None shows them on a terminal.
     """
 
-    def __init__(
-        self, comparison: Comparison, corpora: dict[str, Corpus], out: Path, progress: bool | None = None
-    ) -> None:
-        self.comparison, self.corpora, self.out, self.progress = comparison, corpora, out, progress
-        self.judged = {name: judged_records(corpus, comparison.data[name]) for name, corpus in corpora.items()}
+    def __init__(self, plan: ComparisonPlan, corpora: dict[str, Corpus], out: Path, progress: bool | None = None):
+        self.plan, self.corpora, self.out, self.progress = plan, corpora, out, progress
+        self.evaluated = {name: _evaluated(corpus, plan.data[name]) for name, corpus in corpora.items()}
         self.skipped: dict[str, str] = {}
 
-    def views(self, data: str, arm: str) -> Iterator[View]:
-        """What an arm makes of the test records, for each seed and each of its encoders; nothing where it is skipped.
+    def outputs(self, data: str, method: str) -> Iterator[dict[str, np.ndarray]]:
+        """Outputs for the test records, as in `features`, for each seed and encoder; none where the method is skipped.
 
         Raises:
             RunError: the folder holds a run of other settings or records.
-            AssessmentError: a test patient was seen in pretraining.
+            ProtocolError: a test patient was seen in pretraining.
         """
-        given = self.comparison.arms[arm]
-        for seed in self.comparison.seeds:
-            if not self._train(data, given.of or arm, seed):
+        given = self.plan.methods[method]
+        for seed in self.plan.seeds:
+            if not self._train(data, given.weights_from or method, seed):
                 return
             for copy in range(max(given.untrained, 1)):
-                yield self._view(data, arm, seed, copy)
+                yield self._outputs(data, method, seed, copy)
 
-    def settings(self, data: str, arm: str, seed: int) -> Settings:
-        """All settings of a run, with the folders that it is kept in and starts from."""
-        given = self.comparison.settings_of(data, arm, seed)
-        weights, teacher = self.comparison.origins(data, arm)
-        return given.replace(
-            run__out=str(self.folder(data, arm, seed)),
-            run__initial_weights=str(self.folder(*weights, seed)) if weights else "",
-            encoders__signal_weights=str(self.folder(*teacher, seed)) if teacher else "",
-        )
-
-    def folder(self, data: str, arm: str, seed: int) -> Path:
+    def folder(self, data: str, method: str, seed: int) -> Path:
         """Where a run is kept."""
-        return self.out / RUNS / data / arm / str(seed)
+        return self.out / RUNS / data / method / str(seed)
 
-    def key(self, data: str, arm: str, seed: int) -> str:
-        """Tells a run from others: its settings, its records, and the runs that it starts from."""
-        settings = reproducible_settings(self.comparison.settings_of(data, arm, seed))
-        for name in ("device", "compile"):
-            del settings["run"][name]
-        every = self.comparison.settings_of(data, arm, seed).run.validate_every
-        origins = [self.key(*run, seed) for run in self.comparison.origins(data, arm) if run]
-        return _digest([settings, every, identity(self.corpora[data]), origins])
-
-    def _train(self, data: str, arm: str, seed: int) -> bool:
-        """Train an arm, and first the arms that it starts from; False where it can't be had."""
-        given = self.comparison.arms[arm]
-        if arm in self.skipped:
+    def _train(self, data: str, method: str, seed: int) -> bool:
+        """Train a method and, before it, those that it starts from; False where it is skipped."""
+        given = self.plan.methods[method]
+        if method in self.skipped:
             return False
         if given.untrained:
-            return self._can_be_made(data, arm, seed)
-        for origin in self.comparison.origins(data, arm):
-            if origin and not self._train(*origin, seed):
-                self.skipped.setdefault(arm, f"starts from {origin[1]}, which is left out")
+            return not given.optional or self._try(method, self._untrained_model, data, method, seed)
+        for origin in filter(None, self.plan.origins(data, method)):
+            if not self._train(*origin, seed):
+                self.skipped.setdefault(method, f"starts from {origin[1]}, which is skipped")
                 return False
-        run, key = self.folder(data, arm, seed), self.key(data, arm, seed)
-        if (run / KEY_FILE).exists() and _read_key(run / KEY_FILE) != key:
+        run, key = self.folder(data, method, seed), json.dumps({"key": self._key(data, method, seed)})
+        if (run / KEY_FILE).exists() and (run / KEY_FILE).read_text(encoding="utf-8") != key:
             raise RunError(f"{run}: a run of other settings or records; choose another --out, or delete it")
-        run.mkdir(parents=True, exist_ok=True)
-        _write(run / KEY_FILE, json.dumps({"key": key}).encode())
-        try:
-            pretrain(self.settings(data, arm, seed), resume=True, corpus=self.corpora[data], progress=self.progress)
-        except ValueError as error:
-            if not given.optional:
-                raise
-            self.skipped[arm] = " ".join(str(error).split())
+        with write_atomically(run / KEY_FILE) as file:
+            file.write_text(key, encoding="utf-8")
+        weights, signal_weights = self.plan.origins(data, method)
+        settings = self.plan.settings_of(data, method, seed).replace(
+            run__out=str(run),
+            run__initial_weights=str(self.folder(*weights, seed)) if weights else "",
+            encoders__signal_weights=str(self.folder(*signal_weights, seed)) if signal_weights else "",
+        )
+        records = self.corpora[data]
+        if not self._try(method, pretrain, settings, resume=True, corpus=records, progress=self.progress):
             return False
         for corpus in self.corpora.values():
             seen = read_seen_patients(run, corpus)
-            require_unseen(corpus, Plan(drawing=self._drawing(data), seen_patients=seen))
+            check_no_leak(corpus, seen)
         return True
 
-    def _can_be_made(self, data: str, arm: str, seed: int) -> bool:
-        if self.comparison.arms[arm].optional:
-            try:
-                self._untrained(data, arm, seed, 0)
-            except ValueError as error:
-                self.skipped[arm] = " ".join(str(error).split())
-                return False
+    def _try(self, method: str, make: Any, *arguments: Any, **options: Any) -> bool:
+        """Make the weights of a method; False where it is optional, and skipped since they can't be made."""
+        try:
+            make(*arguments, **options)
+        except ValueError as error:
+            if not self.plan.methods[method].optional:
+                raise
+            self.skipped[method] = " ".join(str(error).split())
+            return False
         return True
 
-    def _untrained(self, data: str, arm: str, seed: int, copy: int) -> ECGScan:
+    def _key(self, data: str, method: str, seed: int) -> str:
+        """Tells a run from others: its settings, its records, and the runs that it starts from."""
+        given = self.plan.settings_of(data, method, seed)
+        settings = reproducible_settings(given)
+        for name in ("device", "compile"):
+            del settings["run"][name]
+        origins = [self._key(*run, seed) for run in self.plan.origins(data, method) if run]
+        return _digest([settings, given.run.validate_every, corpus_checksum(self.corpora[data]), origins])
+
+    def _untrained_model(self, data: str, method: str, seed: int, copy: int = 0) -> ECGScan:
         """An encoder that has learned nothing from ECGs; a random one has the batch statistics of training pages."""
-        settings, number = self.comparison.settings_of(data, arm, seed), 1_000_003 * copy + seed
-        torch.manual_seed(number)
+        settings, seed = self.plan.settings_of(data, method, seed), 1_000_003 * copy + seed
+        torch.manual_seed(seed)
         model = ECGScan(settings.encoders, (settings.page.height, settings.page.width))
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         if settings.encoders.image_pretrained:
             return model
-        return random_model(model, self.judged[data], Plan(drawing=self._drawing(data), seed=number))
+        return random_model(model, self.evaluated[data], Plan(rendering=self._clean_pages(data), seed=seed))
 
-    def _view(self, data: str, arm: str, seed: int, copy: int) -> View:
-        given, judged = self.comparison.arms[arm], self.judged[data]
-        others = self._transfers(data, given)
-        run = given.of or arm
+    def _outputs(self, data: str, method: str, seed: int, copy: int) -> dict[str, np.ndarray]:
+        """Outputs of one encoder, read from the folder if they are there."""
+        plan, given, records = self.plan, self.plan.methods[method], self.evaluated[data]
+        transfers = {}
+        if given.role == "model":  # the data sets that its weights from this one alone are evaluated on
+            transfers = {name: self.evaluated[name] for name, other in plan.data.items() if other.transfer_from == data}
+        run = given.weights_from or method
         key = _digest(
-            [self.key(data, run, seed), dataclasses.asdict(given), copy, identity(judged), PROBE, self.comparison.worn,
-             self.comparison.data[data].task, [identity(corpus) for corpus in others.values()]]
+            [self._key(data, run, seed), dataclasses.asdict(given), copy, corpus_checksum(records), PROBE,
+             plan.degraded, plan.data[data].task, [corpus_checksum(corpus) for corpus in transfers.values()]]
         )  # fmt: skip
-        file = self.out / VIEWS / data / f"{arm}-{seed}-{copy}.npz"
-        view = View.from_file(file, key)
-        if view is None:
-            model = self._untrained(data, arm, seed, copy) if given.untrained else load(self.folder(data, run, seed))
-            view = look(
-                model, judged, given, self.comparison.settings_of(data, arm, seed), self._drawing(data),
-                worn=self.comparison.worn, transfers=others, run=self.folder(data, run, seed),
+        file = self.out / FEATURES / data / f"{method}-{seed}-{copy}.npz"
+        outputs = load_outputs(file, key)
+        if outputs is None:
+            folder = self.folder(data, run, seed)
+            outputs = encode_and_probe(
+                self._untrained_model(data, method, seed, copy) if given.untrained else load(folder), records, given,
+                plan.settings_of(data, method, seed), self._clean_pages(data), degraded=plan.degraded,
+                transfers=transfers, run=folder,
             )  # fmt: skip
-            _write(file, view.to_bytes(key))
-        return view
+            save_outputs(file, outputs, key)
+        return outputs
 
-    def _transfers(self, data: str, arm: Arm) -> dict[str, Corpus]:
-        """Data sets that the model, having seen this one alone, is judged on; it has to have seen it alone indeed."""
-        if arm.role != "model":
-            return {}
-        return {name: self.judged[name] for name, other in self.comparison.data.items() if other.transfer_from == data}
-
-    def _drawing(self, data: str) -> RenderOptions:
-        """Clean pages of the common layout, the same for all arms and seeds."""
-        page = self.comparison.settings_of(data, self.comparison.model, 0).page
+    def _clean_pages(self, data: str) -> RenderOptions:
+        """Clean pages of the first layout, the same for all methods and seeds."""
+        page = self.plan.settings_of(data, self.plan.model, 0).page
         return RenderOptions(PageSettings(layouts=page.layouts[:1]), 0, self.progress)
 
 
@@ -201,19 +191,10 @@ def _open(data: DataSet) -> Corpus:
     return corpus.subset(np.concatenate([corpus.rows(split)[: limits[split] or None] for split in SPLITS]))
 
 
-def _read_key(file: Path) -> str:
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["key"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+def _evaluated(corpus: Corpus, data: DataSet) -> Corpus:
+    train = corpus.rows("train")[: data.probe_train_size or None]
+    return corpus.subset(np.concatenate([train, corpus.rows("val"), corpus.rows("test")]))
 
 
 def _digest(parts: list) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""What a comparison found, as tables: every arm, every class, and the looks that the claims are judged on."""
+"""The tables of a comparison, for one data set each: every method, every class, and the model on degraded pages."""
 
 from __future__ import annotations
 
@@ -9,168 +9,152 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.evaluation import auroc, holm, macro
 from ecgscan_lite.evaluation.classification import FEW_POSITIVES
-from ecgscan_lite.evaluation.statistics import auroc, holm, macro
-from ecgscan_lite.experiments.comparison.criteria import Looks, compare, mean_auroc, resampled_auroc
-from ecgscan_lite.experiments.comparison.features import READ_COLUMNS, View, statements_of_test, task_table
-from ecgscan_lite.experiments.comparison.plan import Comparison
-from ecgscan_lite.experiments.robustness import statement_labels
+from ecgscan_lite.experiments.comparison import criteria
+from ecgscan_lite.experiments.comparison.criteria import LEAD_MEASURES, mean_auroc
+from ecgscan_lite.experiments.comparison.features import mixed_statements, possible_classes
+from ecgscan_lite.experiments.comparison.plan import ComparisonPlan
+from ecgscan_lite.experiments.comparison.runs import Runs
+from ecgscan_lite.experiments.protocol import statement_labels
 
 
 @dataclass(frozen=True)
-class Found:
-    """What all arms made of one data set.
+class DataSetOutputs:
+    """Outputs of all methods for the test records of one data set.
 
     Attributes:
-        name: of the data set.
-        corpus: the records that were judged.
-        views: of each arm that is there, once for each seed and encoder.
-        shared: of the data set that a model comes from: its name, the columns of the statements that both have, and its
-            scores on all statements of this one.
+        name: name of the data set.
+        patients: the patient of each test record. Shape: (N,).
+        labels: classes of the test records. Shape: (N, C), bool.
+        counted: the classes with enough positives and negatives in the test, and any to learn from. Shape: (C,), bool.
+        statements: statements of the test records. Shape: (N, S), bool.
+        outputs: outputs of each method that is not skipped, as in `features`, once for each seed and encoder.
+        transfer: see `criteria.Evidence`; the statements are those that count here and that the other data set has too.
     """
 
     name: str
-    corpus: Corpus
-    views: Mapping[str, Sequence[View]]
-    shared: tuple[str, list[str], list[np.ndarray]] | None = None
+    patients: Sequence[str]
+    labels: pd.DataFrame
+    counted: np.ndarray
+    statements: pd.DataFrame
+    outputs: Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+    transfer: tuple[str, np.ndarray, list[np.ndarray]] | None = None
 
     @property
-    def patients(self) -> list[str]:
-        """Of the test records."""
-        return self.corpus.index["patient_id"].iloc[self.corpus.rows("test")].tolist()
+    def truth(self) -> np.ndarray:
+        """The classes that count. Shape: (N, C), bool."""
+        return self.labels.to_numpy()[:, self.counted]
 
-    def labels(self, task: str) -> pd.DataFrame:
-        """Classes of the test records."""
-        return task_table(self.corpus, task).iloc[self.corpus.rows("test")]
+    def scores(self, method: str, kind: str = "scores") -> list[np.ndarray]:
+        """Scores of a method, or its `degraded_scores`, for the classes that count. Shape: (N, C) each."""
+        return [one[kind][:, self.counted] for one in self.outputs[method]]
 
-    def counted(self, task: str) -> np.ndarray:
-        """Which classes count: those with enough positives and negatives in the test, and any to learn from.
-
-        Raises:
-            ValueError: there is none.
-        """
-        learned = task_table(self.corpus, task).iloc[self.corpus.rows("train")].to_numpy()
-        counted = _enough(self.labels(task)) & learned.any(axis=0) & ~learned.all(axis=0)
-        if not counted.any():
-            raise ValueError(
-                f"data set {self.name!r}: no class of the task {task!r} has {FEW_POSITIVES} positives in the test"
-            )
-        return counted
+    def zero_shot_auroc(self, method: str, kind: str = "zero_shot") -> float:
+        """Macro AUROC over the statements with enough positives, mean over the seeds; NaN where there is none."""
+        enough, outputs = _enough(self.statements), self.outputs[method]
+        if kind not in outputs[0] or not enough.any():
+            return np.nan
+        return mean_auroc(self.statements.to_numpy()[:, enough], [one[kind][:, enough] for one in outputs])
 
 
-def shared_statements(corpus: Corpus, source: Corpus) -> list[str]:
-    """Statements that count in the test of a corpus, and that the training records of another one can teach."""
-    statements = statements_of_test(corpus)
-    known = set(statement_labels(source.subset(source.rows("train"))).columns)
-    enough = statements.columns[_enough(statements)]
-    return [code for code in enough if code in known]
+def collect_outputs(runs: Runs, data: str) -> DataSetOutputs:
+    """Train and apply all methods on a data set, where that is not done yet.
+
+    Raises:
+        ValueError: no class of the task can be evaluated.
+    """
+    plan, corpus, given, transfer = runs.plan, runs.evaluated[data], runs.plan.data[data], None
+    methods = plan.names("model", "unconstrained", "baseline", "ablation", "upper_bound")
+    outputs = {method: list(runs.outputs(data, method)) for method in methods}  # none of a method that is skipped
+    train, test = corpus.rows("train"), corpus.rows("test")
+    labels, statements = possible_classes(corpus, given.task), mixed_statements(corpus)
+    learned, labels = labels.iloc[train].to_numpy(), labels.iloc[test]
+    counted = _enough(labels) & learned.any(axis=0) & ~learned.all(axis=0)
+    if not counted.any():
+        raise ValueError(
+            f"data set {data!r}: no class of the task {given.task!r} has {FEW_POSITIVES} positives in the test"
+        )
+    if source := given.transfer_from:
+        key = f"transfer_{data}"
+        known = statement_labels(runs.corpora[source].subset(runs.corpora[source].rows("train"))).columns
+        shared = _enough(statements) & statements.columns.isin(known)
+        scores = [one[key][:, shared] for one in runs.outputs(source, plan.model) if key in one]
+        transfer = (source, statements.to_numpy()[:, shared], scores) if scores and shared.any() else None
+    outputs = {method: found for method, found in outputs.items() if found}
+    patients = corpus.index["patient_id"].iloc[test].tolist()
+    return DataSetOutputs(data, patients, labels, counted, statements, outputs, transfer)
 
 
-def looks(comparison: Comparison, found: Found) -> Looks:
-    """The part of what was found that the claims are judged on."""
-    task = comparison.data[found.name].task
-    counted = found.counted(task)
-
-    def scores(*roles: str) -> dict[str, list[np.ndarray]]:
-        return {
-            name: [view.scores[:, counted] for view in found.views[name]]
-            for name in comparison.names(*roles)
-            if name in found.views
-        }
-
-    model, others = found.views[comparison.model], comparison.names("unconstrained")
-    read = None
-    if others and model[0].leads.size and found.views[others[0]][0].leads.size:
-        read = {
-            "model": [view.leads_table() for view in model],
-            "unconstrained": [view.leads_table() for view in found.views[others[0]]],
-            "projected": [view.leads_table(projected=True) for view in found.views[others[0]]],
-        }
-    transfer = None
-    if found.shared:
-        source, codes, of_all = found.shared
-        statements = statements_of_test(found.corpus)
-        columns = [statements.columns.get_loc(code) for code in codes]
-        transfer = source, statements[codes].to_numpy(), [x[:, columns] for x in of_all]
-    return Looks(
-        found.name, found.labels(task).to_numpy()[:, counted], found.patients, scores("model")[comparison.model],
-        scores("baseline"), scores("ceiling"), [view.worn_scores[:, counted] for view in model], read, transfer,
+def collect_evidence(plan: ComparisonPlan, found: DataSetOutputs) -> criteria.Evidence:
+    """The arrays that the claims are decided on."""
+    scores = {
+        role: {name: found.scores(name) for name in plan.names(role) if name in found.outputs}
+        for role in ("model", "baseline", "upper_bound")
+    }
+    leads = None
+    for name in plan.names("unconstrained"):
+        model, other = found.outputs[plan.model], found.outputs[name]
+        if "leads" in model[0] and "leads" in other[0]:
+            leads = {"model": [one["leads"] for one in model], "unconstrained": [one["leads"] for one in other]}
+            leads["projected"] = [one["projected_leads"] for one in other]
+    return criteria.Evidence(
+        found.name, found.truth, found.patients, scores["model"][plan.model], scores["baseline"], scores["upper_bound"],
+        found.scores(plan.model, "degraded_scores"), leads, found.transfer,
     )  # fmt: skip
 
 
-def table_of_arms(comparison: Comparison, found: Found) -> pd.DataFrame:
-    """A row per arm: macro AUROC of the probe over the classes that count, its spread over seeds, its interval over
-    patients; the difference to the model with the p-value of a paired test, corrected by Holm's method for all arms of
-    the data set; macro zero-shot AUROC over the statements that count; and how well it reads the leads.
+def methods_table(plan: ComparisonPlan, found: DataSetOutputs) -> pd.DataFrame:
+    """A row per method: macro AUROC of the probe over the classes that count, its spread over seeds, its interval over
+    patients; the difference to the model with the p-value of a paired test, corrected by Holm's method for all methods
+    of the data set; macro zero-shot AUROC over the statements that count; and how well it reads the leads.
     """
-    task = comparison.data[found.name].task
-    counted, patients = found.counted(task), found.patients
-    labels, statements = found.labels(task).to_numpy()[:, counted], statements_of_test(found.corpus)
-    enough, rows = _enough(statements), []
-    ours = [view.scores[:, counted] for view in found.views[comparison.model]]
-    for name, views in found.views.items():
-        arm, scores = comparison.arms[name], [view.scores[:, counted] for view in views]
-        of_seeds = [macro(auroc(labels, x)) for x in scores]
-        sd = float(np.std(of_seeds, ddof=1)) if len(views) > 1 else np.nan
-        low, high = np.nanquantile(resampled_auroc(labels, patients, scores, 1000), [0.025, 0.975])
-        row = {
-            "data": found.name, "arm": name, "role": arm.role, "about": arm.about, "encoders": len(views),
-            "macro_auroc": float(np.mean(of_seeds)), "sd": sd, "lowest": min(of_seeds), "highest": max(of_seeds),
-            "low": low, "high": high,
-        }  # fmt: skip
-        if name != comparison.model:
-            test = compare(labels, patients, ours, scores, comparison.permutations)
-            row |= {"model_above": test["difference"], "p_value": test["p_value"]}
-        if views[0].zero_shot.size and enough.any():
-            row["zero_shot"] = mean_auroc(statements.to_numpy()[:, enough], [v.zero_shot[:, enough] for v in views])
-        if views[0].leads.size:
-            means = macro(np.mean([view.leads for view in views], axis=0), axis=0)
-            row |= dict(zip(READ_COLUMNS, means.tolist(), strict=True))
-        rows.append(row)
-    columns = ["model_above", "p_value", "zero_shot", *READ_COLUMNS]
-    table = pd.DataFrame(rows).reindex(columns=list(dict.fromkeys([*rows[0], *columns])))
+    table = pd.DataFrame([_method_row(plan, found, name) for name in found.outputs])
     tested = table["p_value"].notna()
     table.loc[tested, "p_value"] = holm(table.loc[tested, "p_value"].tolist())
     return table
 
 
-def table_of_classes(comparison: Comparison, found: Found) -> pd.DataFrame:
-    """A row per class of the test: its positives, a note where it does not count, and the AUROC of every arm."""
-    task = comparison.data[found.name].task
-    labels, counted = found.labels(task), found.counted(task)
-    positives = labels.sum().to_numpy()
-    few = np.minimum(positives, len(labels) - positives) < FEW_POSITIVES
-    notes = np.where(few, f"fewer than {FEW_POSITIVES} positives or negatives, not in the mean", "")
-    notes = np.where(~few & ~counted, "nothing to learn from, not in the mean", notes)
-    table = pd.DataFrame(
-        {"data": found.name, "class": labels.columns, "positives": positives, "n": len(labels), "note": notes}
-    )
-    truth = labels.to_numpy()
-    of_arms = {name: np.mean([auroc(truth, v.scores) for v in views], axis=0) for name, views in found.views.items()}
-    return table.assign(**of_arms)
-
-
-def worn_pages(comparison: Comparison, found: Found) -> dict[str, Any]:
-    """The model on worn pages against clean ones: of the probe that was fitted on clean ones, and zero-shot."""
-    views = found.views[comparison.model]
-    counted, statements = found.counted(comparison.data[found.name].task), statements_of_test(found.corpus)
-    labels, enough = found.labels(comparison.data[found.name].task).to_numpy()[:, counted], _enough(statements)
-    values: dict[str, Any] = {
-        "ageing": comparison.worn,
-        "probe": [mean_auroc(labels, [x[:, counted] for x in scores])
-                  for scores in ([v.scores for v in views], [v.worn_scores for v in views])],
+def _method_row(plan: ComparisonPlan, found: DataSetOutputs, name: str) -> dict[str, Any]:
+    method, outputs, scores = plan.methods[name], found.outputs[name], found.scores(name)
+    areas = [macro(auroc(found.truth, x)) for x in scores]
+    resampled = criteria.resampled_auroc(found.truth, found.patients, scores, 1000)
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    difference = p_value = np.nan
+    if name != plan.model:
+        ours = found.scores(plan.model)
+        test = criteria.paired_test_over_seeds(found.truth, found.patients, ours, scores, plan.permutations)
+        difference, p_value = test["difference"], test["p_value"]
+    leads = [np.nan] * len(LEAD_MEASURES)
+    if "leads" in outputs[0]:
+        leads = macro(np.mean([one["leads"] for one in outputs], axis=0), axis=0).tolist()
+    return {
+        "data": found.name, "method": name, "role": method.role, "label": method.label, "encoders": len(outputs),
+        "macro_auroc": float(np.mean(areas)), "sd": float(np.std(areas, ddof=1)) if len(areas) > 1 else np.nan,
+        "lowest": min(areas), "highest": max(areas), "low": low, "high": high, "model_above": difference,
+        "p_value": p_value, "zero_shot": found.zero_shot_auroc(name), **dict(zip(LEAD_MEASURES, leads, strict=True)),
     }  # fmt: skip
-    if views[0].worn_zero_shot.size and enough.any():
-        truth = statements.to_numpy()[:, enough]
-        values["zero_shot"] = [
-            mean_auroc(truth, [x[:, enough] for x in scores])
-            for scores in ([v.zero_shot for v in views], [v.worn_zero_shot for v in views])
-        ]
-    return values
+
+
+def classes_table(found: DataSetOutputs) -> pd.DataFrame:
+    """A row per class of the test: its positives, a note where it does not count, and the AUROC of every method."""
+    truth, enough = found.labels.to_numpy(), _enough(found.labels)
+    notes = np.where(enough, "", f"fewer than {FEW_POSITIVES} positives or negatives, not in the mean")
+    notes = np.where(enough & ~found.counted, "nothing to learn from, not in the mean", notes)
+    table = {"data": found.name, "class": found.labels.columns, "positives": truth.sum(axis=0), "n": len(truth)}
+    areas = {name: [auroc(truth, one["scores"]) for one in outputs] for name, outputs in found.outputs.items()}
+    return pd.DataFrame(table | {"note": notes} | {name: np.mean(seeds, axis=0) for name, seeds in areas.items()})
+
+
+def degraded_pages(plan: ComparisonPlan, found: DataSetOutputs) -> dict[str, Any]:
+    """Macro AUROC of the model on clean and on degraded pages: of the probe, fitted on clean ones, and zero-shot."""
+    probe = [mean_auroc(found.truth, found.scores(plan.model, kind)) for kind in ("scores", "degraded_scores")]
+    zero_shot = [found.zero_shot_auroc(plan.model, kind) for kind in ("zero_shot", "degraded_zero_shot")]
+    values = {"ageing": plan.degraded, "probe": probe}
+    return values if np.isnan(zero_shot).any() else values | {"zero_shot": zero_shot}
 
 
 def _enough(labels: pd.DataFrame) -> np.ndarray:
-    """Classes with enough positives, and enough negatives, to be judged. Shape: (C,) bool."""
+    """Classes with enough positives, and enough negatives, to be evaluated. Shape: (C,), bool."""
     positives = labels.to_numpy().sum(axis=0)
     return np.minimum(positives, len(labels) - positives) >= FEW_POSITIVES

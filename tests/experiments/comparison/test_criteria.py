@@ -1,25 +1,27 @@
-"""Verdicts: each claim on made-up figures that bear it out, that contradict it, and that leave it open."""
+"""Verdicts: each claim on made-up values that support it, that contradict it, and that leave it open."""
 
 from __future__ import annotations
 
 from itertools import product
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ecgscan_lite.evaluation.statistics import paired_test
-from ecgscan_lite.experiments.comparison import criteria as claims
+from ecgscan_lite.evaluation import paired_test
 from ecgscan_lite.experiments.comparison.criteria import (
-    FAILS,
-    HOLDS,
-    UNDECIDED,
-    Looks,
-    by_interval,
-    by_test,
+    CLAIMS,
+    INCONCLUSIVE,
+    LEAD_MEASURES,
+    REJECTED,
+    SUPPORTED,
+    Comparison,
+    Evidence,
     combine,
-    judge_claims,
+    decide_claims,
+    paired_test_over_seeds,
+    verdict_by_interval,
+    verdict_by_test,
     verdicts,
 )
 
@@ -38,142 +40,140 @@ def _scores(labels: np.ndarray, strength: float, seed: int = 0) -> list[np.ndarr
     return [strength * labels + rng.normal(size=labels.shape) for _ in range(SEEDS)]
 
 
-def _read(residual: float, correlation: float, hidden: float, seed: int = 0, spread: float = 0.01) -> list:
+def _leads(residual: float, correlation: float, hidden: float, seed: int = 0, spread: float = 0.01) -> list:
+    """`LEAD_MEASURES` of two seeds."""
     noise = np.random.default_rng(seed).normal(scale=spread, size=(SEEDS, N, 3))
     return [
-        pd.DataFrame(
-            {
-                "correlation": correlation + x[:, 0], "hidden_correlation": hidden + x[:, 1], "hidden_mae_mv": 0.1,
-                "limb_residual_mv": residual * np.exp(x[:, 2]),
-            }
-        )
+        np.column_stack([correlation + x[:, 0], hidden + x[:, 1], np.full(N, 0.1), residual * np.exp(x[:, 2])])
         for x in noise
-    ]  # fmt: skip
+    ]
 
 
-def _looks(labels: np.ndarray, **changes: object) -> Looks:
+def _evidence(labels: np.ndarray, **changes: object) -> Evidence:
     """Everything as it should be, but for the changes."""
     model = _scores(labels, 2.0)
     given = {
         "baselines": {"random": _scores(labels, 0.5, 1), "simclr": _scores(labels, 0.8, 2)},
-        "ceilings": {"signal": model}, "worn": model,
-        "read": {"model": _read(0.001, 0.9, 0.5), "unconstrained": _read(0.05, 0.9, 0.3, 1),
-                 "projected": _read(0.0, 0.9, 0.4, 1)},
+        "upper_bounds": {"signal": model}, "degraded": model,
+        "leads": {"model": _leads(0.001, 0.9, 0.5), "unconstrained": _leads(0.05, 0.9, 0.3, 1),
+                 "projected": _leads(0.0, 0.9, 0.4, 1)},
         "transfer": ("elsewhere", labels, _scores(labels, 1.0, 3)),
     }  # fmt: skip
-    return Looks("made up", labels, PATIENTS, model, **(given | changes))
+    return Evidence("made up", labels, PATIENTS, model, **(given | changes))
 
 
 def _verdict(claim: str, labels: np.ndarray, **changes: object) -> str:
     """On one claim, with no more than it needs."""
-    needed = {"C1": {"baselines"}, "C2": {"ceilings"}, "C3": {"read"}, "C4": {"worn", "transfer"}}[claim]
-    nothing = {"baselines": {}, "ceilings": {}, "worn": (), "read": None, "transfer": None}
+    needed = {"C1": {"baselines"}, "C2": {"upper_bounds"}, "C3": {"leads"}, "C4": {"degraded", "transfer"}}[claim]
+    nothing = {"baselines": {}, "upper_bounds": {}, "degraded": (), "leads": None, "transfer": None}
     without = {name: value for name, value in nothing.items() if name not in needed}
-    return verdicts(judge_claims([_looks(labels, **without, **changes)], resamples=400, permutations=2000))[claim]
+    return verdicts(decide_claims([_evidence(labels, **without, **changes)], resamples=400, permutations=2000))[claim]
 
 
 def test_an_interval_decides_only_where_it_is_on_one_side() -> None:
-    assert [by_interval(*pair, 0.5, least=True) for pair in ((0.5, 0.9), (0.4, 0.6), (0.1, 0.4))] == [
-        HOLDS, UNDECIDED, FAILS,
+    assert [verdict_by_interval(*pair, 0.5, at_least=True) for pair in ((0.5, 0.9), (0.4, 0.6), (0.1, 0.4))] == [
+        SUPPORTED, INCONCLUSIVE, REJECTED,
     ]  # fmt: skip
-    assert [by_interval(*pair, 0.5, least=False) for pair in ((0.1, 0.5), (0.4, 0.6), (0.6, 0.9))] == [
-        HOLDS, UNDECIDED, FAILS,
+    assert [verdict_by_interval(*pair, 0.5, at_least=False) for pair in ((0.1, 0.5), (0.4, 0.6), (0.6, 0.9))] == [
+        SUPPORTED, INCONCLUSIVE, REJECTED,
     ]  # fmt: skip
-    assert by_interval(np.nan, np.nan, 0.5, least=True) == UNDECIDED
-    assert [by_test(*pair) for pair in ((0.1, 0.001), (0.1, 0.01), (-0.1, 0.001), (0.1, np.nan))] == [
-        HOLDS, UNDECIDED, FAILS, UNDECIDED,
+    assert verdict_by_interval(np.nan, np.nan, 0.5, at_least=True) == INCONCLUSIVE
+    assert [verdict_by_test(*pair) for pair in ((0.1, 0.001), (0.1, 0.01), (-0.1, 0.001), (0.1, np.nan))] == [
+        SUPPORTED, INCONCLUSIVE, REJECTED, INCONCLUSIVE,
     ]  # fmt: skip
 
 
-def test_a_claim_holds_where_all_of_its_parts_do() -> None:
-    assert combine([HOLDS, HOLDS]) == HOLDS and combine([HOLDS, UNDECIDED]) == UNDECIDED
-    assert combine([HOLDS, UNDECIDED, FAILS]) == FAILS and combine([]) == UNDECIDED
+def test_a_claim_is_supported_where_all_of_its_comparisons_are() -> None:
+    assert combine([SUPPORTED, SUPPORTED]) == SUPPORTED and combine([SUPPORTED, INCONCLUSIVE]) == INCONCLUSIVE
+    assert combine([SUPPORTED, INCONCLUSIVE, REJECTED]) == REJECTED and combine([]) == INCONCLUSIVE
 
 
-def test_all_claims_hold_where_everything_is_as_it_should_be(labels: np.ndarray) -> None:
-    parts = judge_claims([_looks(labels)], resamples=400, permutations=2000)
-    assert verdicts(parts) == dict.fromkeys(claims.CLAIMS, HOLDS)
-    figures = {part.measure: part.value for part in parts}
+def test_all_claims_are_supported_where_everything_is_as_it_should_be(labels: np.ndarray) -> None:
+    comparisons = decide_claims([_evidence(labels)], resamples=400, permutations=2000)
+    assert verdicts(comparisons) == dict.fromkeys(CLAIMS, SUPPORTED)
+    values = {one.measure: one.value for one in comparisons}
     expected = np.mean([roc_auc_score(labels, x) for x in _scores(labels, 2.0)])
     below = np.mean([roc_auc_score(labels, x) for x in _scores(labels, 0.5, 1)])
-    assert figures["above random"] == pytest.approx(expected - below)
-    assert 45 < figures["limb residual, times smaller"] < 60
+    assert values["above random"] == pytest.approx(expected - below)
+    assert 45 < values["limb residual, times smaller"] < 60
 
 
 def test_c1_needs_to_beat_every_baseline(labels: np.ndarray) -> None:
     weak, equal, strong = (_scores(labels, strength, 1) for strength in (0.5, 1.95, 4.0))
-    assert _verdict("C1", labels, baselines={"weak": weak, "equal": equal}) == UNDECIDED
-    assert _verdict("C1", labels, baselines={"weak": weak, "strong": strong}) == FAILS
-    assert _verdict("C1", labels, baselines={"weak": weak}) == HOLDS
-    assert _verdict("C1", labels, baselines={}) == UNDECIDED
+    assert _verdict("C1", labels, baselines={"weak": weak, "equal": equal}) == INCONCLUSIVE
+    assert _verdict("C1", labels, baselines={"weak": weak, "strong": strong}) == REJECTED
+    assert _verdict("C1", labels, baselines={"weak": weak}) == SUPPORTED
+    assert _verdict("C1", labels, baselines={}) == INCONCLUSIVE
 
 
 def test_c1_is_corrected_for_the_number_of_baselines(labels: np.ndarray) -> None:
     baselines = {f"baseline {n}": _scores(labels, 1.5, n + 1) for n in range(4)}
-    nothing = {"ceilings": {}, "read": None, "worn": (), "transfer": None}
+    nothing = {"upper_bounds": {}, "leads": None, "degraded": (), "transfer": None}
 
-    def judged(baselines: dict) -> list[claims.Part]:
-        parts = judge_claims([_looks(labels, baselines=baselines, **nothing)], 100, 999)
-        return [part for part in parts if part.claim == "C1"]
+    def tests_of_c1(baselines: dict) -> list[Comparison]:
+        comparisons = decide_claims([_evidence(labels, baselines=baselines, **nothing)], 100, 999)
+        return [one for one in comparisons if one.claim == "C1"]
 
-    parts = judged(baselines)
-    alone = [judged({name: scores})[0] for name, scores in baselines.items()]
-    raw = sorted(part.p_value for part in alone)
+    comparisons = tests_of_c1(baselines)
+    alone = [tests_of_c1({name: scores})[0] for name, scores in baselines.items()]
+    raw = sorted(one.p_value for one in alone)
     stepped = np.maximum.accumulate([p * (4 - n) for n, p in enumerate(raw)]).clip(max=1)
-    assert sorted(part.p_value for part in parts) == pytest.approx(stepped)
-    assert all(part.low < part.value < part.high for part in parts)
+    assert sorted(one.p_value for one in comparisons) == pytest.approx(stepped)
+    assert all(one.low < one.value < one.high for one in comparisons)
 
 
 def test_c2_allows_a_small_gap_alone(labels: np.ndarray) -> None:
     model = _scores(labels, 2.0)
     near = _scores(labels, 2.2, 7)
-    assert _verdict("C2", labels, ceilings={"signal": model}) == HOLDS
-    assert _verdict("C2", labels, ceilings={"signal": _scores(labels, 6.0)}) == FAILS
-    assert _verdict("C2", labels, ceilings={"signal": near}) == UNDECIDED
-    assert _verdict("C2", labels, ceilings={"signal": model, "teacher": _scores(labels, 6.0)}) == FAILS
-    assert _verdict("C2", labels, ceilings={}) == UNDECIDED
+    assert _verdict("C2", labels, upper_bounds={"signal": model}) == SUPPORTED
+    assert _verdict("C2", labels, upper_bounds={"signal": _scores(labels, 6.0)}) == REJECTED
+    assert _verdict("C2", labels, upper_bounds={"signal": near}) == INCONCLUSIVE
+    assert _verdict("C2", labels, upper_bounds={"signal": model, "pretraining": _scores(labels, 6.0)}) == REJECTED
+    assert _verdict("C2", labels, upper_bounds={}) == INCONCLUSIVE
 
 
-def test_c3_needs_all_three_parts(labels: np.ndarray) -> None:
-    read = _looks(labels).read
+def test_c3_needs_all_three_comparisons(labels: np.ndarray) -> None:
+    leads = _evidence(labels).leads
     worse = {
-        HOLDS: _read(0.001, 0.901, 0.5), FAILS: _read(0.02, 0.901, 0.5), UNDECIDED: _read(0.005, 0.901, 0.5),
+        SUPPORTED: _leads(0.001, 0.901, 0.5), REJECTED: _leads(0.02, 0.901, 0.5),
+        INCONCLUSIVE: _leads(0.005, 0.901, 0.5),
     }  # fmt: skip
     for verdict, model in worse.items():
-        assert _verdict("C3", labels, read=read | {"model": model}) == verdict
-    assert _verdict("C3", labels, read=read | {"model": _read(0.001, 0.8, 0.5)}) == FAILS, "it costs accuracy"
-    assert _verdict("C3", labels, read=read | {"model": _read(0.001, 0.9, 0.35)}) == FAILS, "projection is better"
-    assert _verdict("C3", labels, read=None) == UNDECIDED
+        assert _verdict("C3", labels, leads=leads | {"model": model}) == verdict
+    assert _verdict("C3", labels, leads=leads | {"model": _leads(0.001, 0.8, 0.5)}) == REJECTED, "it costs accuracy"
+    assert _verdict("C3", labels, leads=leads | {"model": _leads(0.001, 0.9, 0.35)}) == REJECTED, "projection is better"
+    assert _verdict("C3", labels, leads=None) == INCONCLUSIVE
 
 
-def test_c4_needs_worn_pages_and_another_data_set(labels: np.ndarray) -> None:
+def test_c4_needs_degraded_pages_and_another_data_set(labels: np.ndarray) -> None:
     model = _scores(labels, 2.0)
     slight = [x + np.random.default_rng(5).normal(scale=0.6, size=x.shape) for x in model]
-    assert _verdict("C4", labels, worn=_scores(labels, 0.5)) == FAILS
-    assert _verdict("C4", labels, worn=slight) == UNDECIDED
-    assert _verdict("C4", labels, transfer=("elsewhere", labels, _scores(labels, 0.0, 3))) == FAILS
-    assert _verdict("C4", labels, transfer=("elsewhere", labels, _scores(labels, 0.22, 3))) == UNDECIDED
-    [said] = [part for part in judge_claims([_looks(labels, transfer=None)], 500, 500) if not part.data]
-    assert said.verdict == UNDECIDED and "no second data set" in said.note
+    assert _verdict("C4", labels, degraded=_scores(labels, 0.5)) == REJECTED
+    assert _verdict("C4", labels, degraded=slight) == INCONCLUSIVE
+    assert _verdict("C4", labels, transfer=("elsewhere", labels, _scores(labels, 0.0, 3))) == REJECTED
+    assert _verdict("C4", labels, transfer=("elsewhere", labels, _scores(labels, 0.22, 3))) == INCONCLUSIVE
+    [said] = [one for one in decide_claims([_evidence(labels, transfer=None)], 500, 500) if not one.data]
+    assert said.verdict == INCONCLUSIVE and "no second data set" in said.note
 
 
 def test_intervals_are_corrected_for_their_number(labels: np.ndarray) -> None:
     """Of five intervals each has 1 - 0.05 / 5, as the quantiles of resamples that are drawn one by one."""
-    parts = judge_claims([_looks(labels, transfer=None)], resamples=400, permutations=200)
-    figures = [part for part in parts if np.isnan(part.p_value) and part.measure != "not measured"]
-    assert len(figures) == 5
-    [part] = [part for part in figures if part.measure.startswith("correlation on the page")]
+    comparisons = decide_claims([_evidence(labels, transfer=None)], resamples=400, permutations=200)
+    values = [one for one in comparisons if np.isnan(one.p_value) and one.measure != "not measured"]
+    assert len(values) == 5
+    [one] = [one for one in values if one.measure.startswith("correlation on the page")]
     patients, rng = np.unique(PATIENTS, return_inverse=True)[1], np.random.default_rng(0)
-    tables = _looks(labels).read
-    of_records = np.mean([a["correlation"] - b["correlation"] for a, b in zip(
+    tables = _evidence(labels).leads
+    column = LEAD_MEASURES.index("correlation")
+    of_records = np.mean([a[:, column] - b[:, column] for a, b in zip(
         tables["model"], tables["unconstrained"], strict=True)], axis=0)  # fmt: skip
     of_patients = np.bincount(patients, of_records)
     drawn = rng.integers(N // 2, size=(400, N // 2))
     expected = np.quantile([of_patients[rows].sum() / N for rows in drawn], [0.025 / 5, 1 - 0.025 / 5])
-    assert (part.low, part.high) == pytest.approx(tuple(expected))
+    assert (one.low, one.high) == pytest.approx(tuple(expected))
 
 
-def test_arms_of_several_seeds_are_swapped_patient_by_patient_in_all_at_once() -> None:
+def test_methods_of_several_seeds_are_swapped_patient_by_patient_in_all_at_once() -> None:
     """Against every one of the 1,024 ways to swap ten patients, their scores as ranks."""
     rng = np.random.default_rng(1)
     labels = np.array([1, 0, 1, 0, 1, 0, 1, 0, 1, 0], dtype=bool)[:, None]
@@ -191,15 +191,15 @@ def test_arms_of_several_seeds_are_swapped_patient_by_patient_in_all_at_once() -
     observed = difference(np.zeros(10, dtype=bool))
     every = [difference(np.array(swap)) for swap in product([False, True], repeat=10)]
     exact = np.mean(np.abs(every) >= abs(observed) - 1e-12)
-    test = claims.compare(labels, list(range(10)), ours, others, permutations=20_000)
+    test = paired_test_over_seeds(labels, list(range(10)), ours, others, permutations=20_000)
     assert test["difference"] == pytest.approx(observed)
     assert test["p_value"] == pytest.approx(exact, abs=0.015)
 
 
-def test_an_arm_of_fewer_seeds_is_taken_in_turn(labels: np.ndarray) -> None:
+def test_a_method_of_fewer_seeds_is_taken_in_turn(labels: np.ndarray) -> None:
     ours, others = _scores(labels, 1.0)[:2], _scores(labels, 0.9, 1)
-    test = claims.compare(labels, PATIENTS, ours, others, permutations=500)
+    test = paired_test_over_seeds(labels, PATIENTS, ours, others, permutations=500)
     means = [np.mean([roc_auc_score(labels, x) for x in side]) for side in (ours, others)]
     assert test["difference"] == pytest.approx(means[0] - means[1])
-    alone = claims.compare(labels, PATIENTS, ours[:1], others[:1], permutations=500)
+    alone = paired_test_over_seeds(labels, PATIENTS, ours[:1], others[:1], permutations=500)
     assert alone == paired_test(labels, ours[0], others[0], PATIENTS, n=500)

@@ -1,4 +1,4 @@
-"""The arms of a comparison: what starts from what, and what is refused, text made from labels first of all."""
+"""The plan of a comparison: what starts from what, and what is refused, text made from labels first of all."""
 
 from __future__ import annotations
 
@@ -8,68 +8,69 @@ from typing import Any
 
 import pytest
 
-from ecgscan_lite.experiments.comparison.plan import Comparison
+from ecgscan_lite.experiments.comparison.plan import ComparisonPlan
 from ecgscan_lite.settings import SettingsError
 
 SETTINGS = Path(__file__).resolve().parents[3] / "settings"
 
 
-def _tables(**arms: dict[str, Any]) -> dict[str, Any]:
+def _tables(**methods: dict[str, Any]) -> dict[str, Any]:
     return {
         "data": {"synthetic": {}, "real": {"corpus": "corpora/ptbxl", "starts_from": "synthetic"}},
-        "arms": {"teacher": {"role": "ceiling", "sees": "signals"}, "ours": {"role": "model"}} | copy.deepcopy(arms),
+        "methods": {"stage": {"role": "upper_bound", "probe_input": "signals"}, "ours": {"role": "model"}}
+        | copy.deepcopy(methods),
     }
 
 
-@pytest.mark.parametrize("name", ["claims.toml", "claims_smoke.toml"])
-def test_the_comparisons_that_come_with_the_project_have_every_arm(name: str) -> None:
-    comparison = Comparison.read(SETTINGS / name)
-    assert len(comparison.seeds) == 3
-    assert comparison.names("model") == ["ours"] and comparison.names("unconstrained") == ["without_constraint"]
+@pytest.mark.parametrize("name", ["comparison.toml", "comparison_smoke.toml"])
+def test_the_comparisons_that_come_with_the_project_have_every_method(name: str) -> None:
+    plan = ComparisonPlan.read(SETTINGS / name)
+    assert len(plan.seeds) == 3
+    assert plan.names("model") == ["ours"] and plan.names("unconstrained") == ["without_constraint"]
     wanted = {
         "random", "supervised", "supervised_outputs", "simclr", "image_text", "image_signal", "pairwise_only",
         "gram_only", "without_reconstruction", "reconstruct_then_classify", "signal_encoder", "signal_text",
         "fine_tuned", "fine_tuned_outputs",
     }  # fmt: skip
-    assert wanted <= set(comparison.arms)
-    assert comparison.arms["random"].untrained * len(comparison.seeds) >= 10
-    with_labels = {name for name, arm in comparison.arms.items() if arm.uses_labels}
+    assert wanted <= set(plan.methods)
+    assert plan.methods["random"].untrained * len(plan.seeds) >= 10
+    with_labels = {name for name, method in plan.methods.items() if method.uses_labels}
     assert with_labels == {"supervised", "supervised_outputs", "fine_tuned", "fine_tuned_outputs"}
-    assert comparison.origins("synthetic", "fine_tuned") == (("synthetic", "ours"), None)
-    ours = comparison.settings_of("synthetic", "ours", 1)
+    assert plan.origins("synthetic", "fine_tuned") == (("synthetic", "ours"), None)
+    ours = plan.settings_of("synthetic", "ours", 1)
     assert ours.run.seed == 1 and ours.data.text == "reports" and ours.loss.gram and ours.loss.pairwise
-    assert comparison.settings_of("synthetic", "without_constraint", 1) == ours.replace(loss__soft_lead=0.0)
-    assert comparison.settings_of("synthetic", "gram_only", 1) == ours.replace(loss__pairwise=0.0)
-    assert comparison.settings_of("synthetic", "pairwise_only", 1) == ours.replace(loss__gram=0.0)
-    for arm in ("supervised", "simclr", "image_text", "image_signal"):  # as many steps, on the same pages
-        other = comparison.settings_of("synthetic", arm, 1)
+    assert plan.settings_of("synthetic", "without_constraint", 1) == ours.replace(loss__soft_lead=0.0)
+    assert plan.settings_of("synthetic", "gram_only", 1) == ours.replace(loss__pairwise=0.0)
+    assert plan.settings_of("synthetic", "pairwise_only", 1) == ours.replace(loss__gram=0.0)
+    for method in ("supervised", "simclr", "image_text", "image_signal"):  # as many steps, on the same pages
+        other = plan.settings_of("synthetic", method, 1)
         assert other.optimizer == ours.optimizer and other.page == ours.page
 
 
-def test_arms_start_from_others_and_on_a_second_data_set_from_themselves() -> None:
-    comparison = Comparison.from_dict(
+def test_methods_start_from_others_and_on_a_second_data_set_from_themselves() -> None:
+    plan = ComparisonPlan.from_dict(
         _tables(
-            after={"role": "ablation", "starts_from": "teacher"},
-            scratch={"role": "baseline", "carries_over": False},
-            both={"role": "ablation", "starts_from": "teacher", "carries_over": False},
+            after={"role": "ablation", "initial_weights_from": "stage"},
+            scratch={"role": "baseline", "warm_start": False},
+            both={"role": "ablation", "initial_weights_from": "stage", "warm_start": False},
         )
     )
-    assert comparison.origins("synthetic", "ours") == (None, None)
-    assert comparison.origins("synthetic", "after") == (("synthetic", "teacher"), None)
-    assert comparison.origins("real", "after") == (("synthetic", "after"), ("real", "teacher"))
-    assert comparison.origins("real", "ours") == (("synthetic", "ours"), None)
-    assert comparison.origins("real", "scratch") == (None, None)
-    assert comparison.origins("real", "both") == (("real", "teacher"), None)
+    assert plan.origins("synthetic", "ours") == (None, None)
+    assert plan.origins("synthetic", "after") == (("synthetic", "stage"), None)
+    assert plan.origins("real", "after") == (("synthetic", "after"), ("real", "stage"))
+    assert plan.origins("real", "ours") == (("synthetic", "ours"), None)
+    assert plan.origins("real", "scratch") == (None, None)
+    assert plan.origins("real", "both") == (("real", "stage"), None)
 
 
-def test_an_arms_settings_have_the_last_word() -> None:
+def test_a_methods_settings_have_the_last_word() -> None:
     tables = _tables(long={"role": "ablation", "settings": {"optimizer": {"epochs": 9}}})
     tables["settings"] = {"optimizer": {"epochs": 2, "batch_size": 16}, "page": {"layouts": "12x1"}}
     tables["data"]["real"]["settings"] = {"optimizer": {"epochs": 5}}
-    comparison = Comparison.from_dict(tables)
-    assert comparison.settings_of("synthetic", "ours", 0).optimizer.epochs == 2
-    assert comparison.settings_of("real", "ours", 0).optimizer.epochs == 5
-    long = comparison.settings_of("real", "long", 3)
+    plan = ComparisonPlan.from_dict(tables)
+    assert plan.settings_of("synthetic", "ours", 0).optimizer.epochs == 2
+    assert plan.settings_of("real", "ours", 0).optimizer.epochs == 5
+    long = plan.settings_of("real", "long", 3)
     assert (long.optimizer.epochs, long.optimizer.batch_size, long.run.seed) == (9, 16, 3)
     assert long.page.layouts == ("12x1",) and long.data.corpus == ("corpora/ptbxl",)
 
@@ -79,7 +80,7 @@ LABELS = {"data": {"modalities": "image,labels", "text": "none"}}
 
 
 @pytest.mark.parametrize(
-    ("arms", "said"),
+    ("methods", "said"),
     [
         ({"ours": {"role": "model", "settings": LABEL_TEXT}}, "'ours' learns from labels"),
         ({"ours": {"role": "model", "settings": LABEL_TEXT, "uses_labels": True}}, "'ours' learns from labels"),
@@ -89,15 +90,15 @@ LABELS = {"data": {"modalities": "image,labels", "text": "none"}}
         (
             {
                 "stage": {"role": "stage", "settings": LABEL_TEXT, "uses_labels": True},
-                "next": {"role": "ablation", "starts_from": "stage"},
+                "next": {"role": "ablation", "initial_weights_from": "stage"},
             },
             "'next' learns from labels",
         ),
     ],
 )
-def test_what_learns_from_labels_has_to_say_so_and_is_not_the_model(arms: dict[str, Any], said: str) -> None:
+def test_what_learns_from_labels_has_to_say_so_and_is_not_the_model(methods: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said) as refusal:
-        Comparison.from_dict(_tables(**arms))
+        ComparisonPlan.from_dict(_tables(**methods))
     assert "\n" not in str(refusal.value)
 
 
@@ -107,43 +108,69 @@ def test_text_made_from_labels_is_refused_wherever_it_is_asked_for() -> None:
     of_data["data"]["real"]["settings"] = LABEL_TEXT
     for tables in (common, of_data):
         with pytest.raises(SettingsError, match="learns from labels"):
-            Comparison.from_dict(tables)
+            ComparisonPlan.from_dict(tables)
     named = _tables(labelled={"role": "ablation", "settings": LABEL_TEXT, "uses_labels": True})
-    assert Comparison.from_dict(named).names("ablation") == ["labelled"]
+    assert ComparisonPlan.from_dict(named).names("ablation") == ["labelled"]
 
 
 @pytest.mark.parametrize(
-    ("arms", "said"),
+    ("methods", "said"),
     [
-        ({"a": {"role": "baseline", "of": "b"}}, "no arm above it"),
-        ({"a": {"role": "baseline", "of": "ours", "settings": LABELS}}, "goes with no other"),
-        ({"a": {"role": "baseline", "untrained": 2}, "b": {"role": "baseline", "of": "a"}}, "not trained itself"),
-        ({"a": {"role": "baseline", "sees": "classifier"}}, "image,labels"),
+        ({"a": {"role": "baseline", "weights_from": "b"}}, "no method above it"),
+        ({"a": {"role": "baseline", "weights_from": "ours", "settings": LABELS}}, "goes with no other"),
+        (
+            {"a": {"role": "baseline", "untrained": 2}, "b": {"role": "baseline", "weights_from": "a"}},
+            "not trained itself",
+        ),
+        ({"a": {"role": "baseline", "probe_input": "classifier"}}, "image,labels"),
         ({"a": {"role": "winner"}}, "winner"),
         ({"a": {}}, "no role"),
-        ({"a": {"role": "model"}}, "one arm of role 'model'"),
+        ({"a": {"role": "model"}}, "one method of role 'model'"),
         ({"a": {"role": "baseline", "settings": {"run": {"seed": 3}}}}, "decided by the comparison"),
         ({"a": {"role": "baseline", "settings": {"optimizer": {"epoch": 3}}}}, "epoch"),
         ({"a": {"role": "baseline", "settings": {"page": {"width": 320}}}}, "one height and width"),
-        ({"../a": {"role": "baseline"}}, "needs a name"),
+        ({"../a": {"role": "baseline"}}, "should match pattern"),
         ({"a": {"role": "baseline", "settings": {"optimizer": 3}}}, "has to be a table"),
+        ({"a": {"role": "baseline", "width": 3}}, "no setting 'methods.a.width'"),
     ],
 )
-def test_arms_that_can_not_be_are_refused_in_one_line(arms: dict[str, Any], said: str) -> None:
+def test_methods_that_can_not_be_are_refused_in_one_line(methods: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said) as refusal:
-        Comparison.from_dict(_tables(**arms))
+        ComparisonPlan.from_dict(_tables(**methods))
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"seeds": []}, {"seeds": [0, 0]}, {"seeds": ["a"]}, {"seeds": 3}, {"worn": 3}, {"resamples": 3}, {"data": {}},
-        {"data": {"x": {"task": "unknown"}}}, {"data": {"x": {"starts_from": "y"}}}, {"data": {"x": {"train": -1}}},
-        {"data": 3}, {"arms": 3}, {"settings": 3}, {"unknown": 3}, {"data": {"x": 3}}, {"arms": {"ours": 3}},
+        {"seeds": []}, {"seeds": [0, 0]}, {"seeds": ["a"]}, {"seeds": 3}, {"degraded": 3}, {"degraded": "none"},
+        {"resamples": 3}, {"data": {}}, {"data": {"x": {"task": "unknown"}}}, {"data": {"x": {"starts_from": "y"}}},
+        {"data": {"x": {"train": -1}}}, {"data": {"x": {"size": 3}}}, {"data": 3}, {"methods": 3}, {"settings": 3},
+        {"unknown": 3}, {"data": {"x": 3}}, {"methods": {"ours": 3}},
     ],
 )  # fmt: skip
 def test_comparisons_that_can_not_be_are_refused_in_one_line(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingsError) as refusal:
-        Comparison.from_dict(_tables() | changes)
+        ComparisonPlan.from_dict(_tables() | changes)
     assert "\n" not in str(refusal.value)
+
+
+def test_names_of_the_first_edition_are_read_with_a_warning() -> None:
+    new = _tables(
+        own={"role": "upper_bound", "label": "own", "weights_from": "ours", "probe_input": "signals"},
+        after={"role": "ablation", "initial_weights_from": "stage", "warm_start": False,
+               "settings": {"encoders": {"image": "test_vit"}, "optimizer": {"warmup_fraction": 0.2}}},
+    ) | {"degraded": "scan:2"}  # fmt: skip
+    new["data"]["real"]["probe_train_size"] = 30
+    old = copy.deepcopy(new)
+    names = {"label": "about", "weights_from": "of", "probe_input": "sees", "initial_weights_from": "starts_from",
+             "warm_start": "carries_over"}  # fmt: skip
+    arms = {a: {names.get(key, key): x for key, x in method.items()} for a, method in old.pop("methods").items()}
+    arms["own"]["role"] = arms["stage"]["role"] = "ceiling"
+    arms["after"]["settings"] = {"towers": {"image": "test_vit"}, "optimiser": {"warm_up": 0.2}}
+    old["data"]["real"]["probed"] = old["data"]["real"].pop("probe_train_size")
+    with pytest.warns(FutureWarning, match="now called") as warned:
+        read = ComparisonPlan.from_dict(old | {"arms": arms, "worn": old.pop("degraded")})
+    assert read == ComparisonPlan.from_dict(new)
+    said = " ".join(str(warning.message) for warning in warned)
+    assert all(name in said for name in ("arms", "worn", "probed", "ceiling", "towers", *names.values()))
