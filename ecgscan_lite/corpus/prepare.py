@@ -178,7 +178,9 @@ def _write_shards(
             return
         workers = process_pool(jobs, "shards") if scheduler is None else dask_cluster(scheduler, "shards")
         with workers as executor:
-            for count in map_unordered(executor, write_shard, tasks, 2 * jobs if scheduler is None else SHARDS_IN_FLIGHT):
+            for count in map_unordered(
+                executor, write_shard, tasks, 2 * jobs if scheduler is None else SHARDS_IN_FLIGHT
+            ):
                 bar.update(count)
 
 
