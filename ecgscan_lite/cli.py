@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +18,6 @@ from ecgscan_lite.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from ecgscan_lite.experiments.evaluate import Evaluation
-    from ecgscan_lite.settings import Settings
 
 app = typer.Typer(
     name="ecgscan",
@@ -27,19 +28,15 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of everything that is random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of everything that is random.")]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
-
-
 Task = StrEnum("Task", {name: name for name in TASKS})
 
 
 @app.command(epilog="Example: `ecgscan quickstart --out quickstart`")
 def quickstart(
     out: Out = Path("quickstart"),
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Evaluate the weights that come with the package; pretrain nothing.")
-    ] = False,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Only evaluate the package's own weights.")] = False,
     seed: Seed = 0,
 ) -> None:
     """Synthetic records to pages, pretraining, evaluation and a report, in a few minutes and without a download."""
@@ -55,19 +52,15 @@ def prepare(
         typer.Argument(help="synthetic, ptbxl, mimic_iv_ecg, code15, cpsc2018, georgia, ningbo, csn or folder."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the corpus.")],
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that the publisher's archive unpacks to, or that of the records.")
-    ] = None,
-    table: Annotated[
-        Path | None, typer.Option(help="Of `folder`: the CSV file; records.csv or the only one in it if not given.")
-    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the publisher's unpacked archive or records.")] = None,
+    table: Annotated[Path | None, typer.Option(help="For `folder`: the CSV file, if it is not the only one.")] = None,
     fs: Annotated[int, typer.Option(help="Sampling rate of the corpus, Hz.")] = 100,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if not given.")] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://10.0.0.1:8786; its workers do the work."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="How many records at most.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Largest number of records.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Read a data set once, and keep it as a corpus that pretraining and evaluation read fast.
@@ -105,14 +98,14 @@ def render(
         ),
     ] = None,
     paper: Annotated[str, typer.Option(help="red, orange, blue, green, grey, dotted or none.")] = "red",
-    sheet: Annotated[str, typer.Option(help="letter, a4 or strip.")] = "letter",
-    dpi: Annotated[int, typer.Option(help="Pixels per inch of the sheet.")] = 200,
-    speed: Annotated[float, typer.Option(help="mm/s.")] = 25.0,
-    gain: Annotated[float, typer.Option(help="mm/mV.")] = 10.0,
-    chest_gain: Annotated[float | None, typer.Option(help="mm/mV of V1 to V6; as `--gain` if not given.")] = None,
+    paper_size: Annotated[str, typer.Option("--paper-size", "--sheet", help="letter, a4 or strip.")] = "letter",
+    dpi: Annotated[int, typer.Option(help="Pixels per inch of the paper.")] = 200,
+    speed: Annotated[float, typer.Option(help="Speed of the paper, mm/s.")] = 25.0,
+    gain: Annotated[float, typer.Option(help="Gain, mm/mV.")] = 10.0,
+    chest_gain: Annotated[float | None, typer.Option(help="Gain of V1 to V6, mm/mV; as `--gain` if not given.")] = None,
     seconds: Annotated[float, typer.Option(help="Time that a whole row shows.")] = 10.0,
-    font: Annotated[str, typer.Option(help="Of the lead names: sans, wide, bold, serif or mono.")] = "sans",
-    ink: Annotated[str, typer.Option(help="black or blue.")] = "black",
+    font: Annotated[str, typer.Option(help="Font of the lead names: sans, wide, bold, serif or mono.")] = "sans",
+    ink: Annotated[str, typer.Option(help="Colour of the traces: black or blue.")] = "black",
     pen: Annotated[float, typer.Option(help="Width of the traces, mm.")] = 0.4,
     header: Annotated[str, typer.Option(help="A line above the traces; no personal data belongs in it.")] = "",
     caption: Annotated[bool, typer.Option("--caption", help="Write speed and gain below the traces.")] = False,
@@ -120,7 +113,7 @@ def render(
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     seed: Seed = 0,
 ) -> None:
-    """Draw records on ECG paper: an image of each, and a JSON with the place of every sample, lead and label.
+    """Render records as pages of ECG paper: an image of each, and a JSON with the position of every sample and label.
 
     Interrupted, it continues where it was.
     """
@@ -128,14 +121,14 @@ def render(
     from ecgscan_lite.rendering.files import write_pages
     from ecgscan_lite.rendering.names import by_name
 
-    drawn = replace(
+    page_layout = replace(
         by_name("layout", layout, LAYOUTS), speed=speed, gain=gain, chest_gain=chest_gain, seconds=seconds, font=font,
         header=header, caption=caption,
     )  # fmt: skip
-    inked = replace(by_name("paper", paper, PAPERS), ink=by_name("ink", ink, INKS), pen=pen)
+    ink_and_paper = replace(by_name("paper", paper, PAPERS), ink=by_name("ink", ink, INKS), pen=pen)
     images, refused = write_pages(
-        source, out, layout=drawn, ageing=ageing, paper=inked, image_format=image_format, paper_size=sheet,
-        dpi=dpi, seed=seed, jobs=jobs,
+        source, out, layout=page_layout, ageing=ageing, paper=ink_and_paper, image_format=image_format,
+        paper_size=paper_size, dpi=dpi, seed=seed, jobs=jobs,
     )  # fmt: skip
     print(f"{images[0]}" if image_format == "pdf" else f"{len(images)} pages in {out}")
     _end_if_refused(refused, "records")
@@ -143,22 +136,12 @@ def render(
 
 @app.command(epilog="Example: `ecgscan pretrain settings.toml`; `ecgscan pretrain --resume runs/pretraining`")
 def pretrain(
-    settings: Annotated[
-        Path | None, typer.Argument(metavar="SETTINGS.toml", help="What differs from the defaults.")
-    ] = None,
+    settings: Annotated[Path | None, typer.Argument(metavar="SETTINGS.toml", help="Changes to the defaults.")] = None,
     resume: Annotated[Path | None, typer.Option(help="A run's folder to continue.")] = None,
-    show_defaults: Annotated[
-        bool, typer.Option("--show-defaults", help="Print all settings as TOML, and end.")
-    ] = False,
+    show_defaults: Annotated[bool, typer.Option("--show-defaults", help="Print all settings, and end.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="In place of the settings' own.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print parameters, arithmetic, memory and hours, and end.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print parameters, FLOPs and memory, and end.")] = False,
     corpus_size: Annotated[int | None, typer.Option(min=1, help="Records, for a dry run without the corpora.")] = None,
-    measured: Annotated[
-        Path | None, typer.Option(help="What benchmarks/pretraining.py wrote, for the hours of a dry run.")
-    ] = None,
-    price: Annotated[float | None, typer.Option(min=0, help="Of a GPU for an hour, for the cost of a dry run.")] = None,
 ) -> None:
     """Pretrain a model: image, signal and text aligned, and the leads reconstructed under the soft-lead constraint."""
     from ecgscan_lite.settings import Settings, SettingsError
@@ -174,10 +157,12 @@ def pretrain(
     if seed is not None:
         given = given.replace(run__seed=seed)
     if dry_run:
-        _print_budget(given, corpus_size, measured, price)
+        from ecgscan_lite.reporting.run_cost import describe_run, estimate_run
+
+        print(describe_run(*estimate_run(given, corpus_size)))
         return
-    if (corpus_size, measured, price) != (None, None, None):
-        raise SettingsError("--corpus-size, --measured and --price go with --dry-run")
+    if corpus_size is not None:
+        raise SettingsError("--corpus-size goes with --dry-run")
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     if is_first:
         print(given.to_toml())
@@ -192,9 +177,7 @@ def pretrain(
 def embed(
     images: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    weights: Annotated[
-        str | None, typer.Option(help="A run's folder or a hub id; the package's own if not given.")
-    ] = None,
+    weights: Annotated[str | None, typer.Option(help="A run's folder or a hub id; else the package's own.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Embed images of ECGs: a row of features for each, for search, clustering or a classifier of your own."""
@@ -216,23 +199,15 @@ def evaluate(
     out: Out = Path("evaluation"),
     claims: Annotated[Path | None, typer.Option(hidden=True)] = None,  # of the first edition, for one version more
     task: Annotated[Task, typer.Option(help="Classes of the linear probe.")] = Task.all,
-    layout: Annotated[str, typer.Option(help="Of the pages.")] = "3x4+1",
-    ageing: Annotated[str, typer.Option(help="Of the pages: none, or as of `render`.")] = "none",
-    sheet: Annotated[str, typer.Option(help="Of the pages: full, letter, a4 or strip.")] = "full",
+    layout: Annotated[str, typer.Option(help="Layout of the pages.")] = "3x4+1",
+    ageing: Annotated[str, typer.Option(help="Ageing of the pages: none, or one of those of `render`.")] = "none",
+    paper_size: Annotated[str, typer.Option("--paper-size", "--sheet", help="full, letter, a4 or strip.")] = "full",
     unconstrained: Annotated[str | None, typer.Option(help="The run without the constraint, to compare with.")] = None,
-    splits: Annotated[
-        Path | None, typer.Option(help="A CSV of record_id and split (train, val, test) in place of the corpus's own.")
-    ] = None,
-    shift: Annotated[bool, typer.Option("--shift", help="Judge it on pages of other layouts and ages, too.")] = False,
-    shift_layout: Annotated[
-        list[str] | None, typer.Option(help="For --shift, as often as wanted; the first is the clean one.")
-    ] = None,
-    shift_ageing: Annotated[
-        list[str] | None, typer.Option(help="For --shift: scan, photo:3, ...; severities 1, 3, 5 if it names none.")
-    ] = None,
-    trained_on: Annotated[
-        Path | None, typer.Option(help="The corpus of pretraining: judge zero-shot on the statements both have.")
-    ] = None,
+    splits: Annotated[Path | None, typer.Option(help="CSV of record_id and split, in place of the corpus's.")] = None,
+    shift: Annotated[bool, typer.Option("--shift", help="Evaluate on other layouts and ageings too.")] = False,
+    shift_layout: Annotated[list[str] | None, typer.Option(help="For --shift; the first is the clean one.")] = None,
+    shift_ageing: Annotated[list[str] | None, typer.Option(help="For --shift: scan, photo:3, ...")] = None,
+    trained_on: Annotated[Path | None, typer.Option(help="Corpus of pretraining, for statements both have.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Zero-shot, linear probe, retrieval and reconstruction on a corpus, beside a random encoder and the signal's.
@@ -240,28 +215,24 @@ def evaluate(
     With --shift, interrupted, the same command continues with the pages that are left.
     """
     if claims:
-        if given := [name for name in _given(context) if name not in ("claims", "out")]:
-            raise typer.BadParameter(f"--claims says all there is to say: leave out {', '.join(given)}")
+        given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
+        if others := sorted(given - {"claims", "out"}):
+            raise typer.BadParameter(f"--claims says all there is to say: leave out {', '.join(others)}")
         _complain("evaluate --claims FILE is now called `ecgscan compare FILE`, and goes away in the next version")
-        compare(claims, out)
-        return
+        return compare(claims, out)
     if run is None or data is None:
         raise typer.BadParameter("give RUN and --data")
     from ecgscan_lite.corpus import Corpus
-
-    corpus = Corpus(data)
-    source = Corpus(trained_on) if trained_on else None
-    if splits:
-        from ecgscan_lite.corpus.splits import with_splits
-
-        corpus = with_splits(corpus, splits)
+    from ecgscan_lite.corpus.splits import with_splits
     from ecgscan_lite.evaluation.robustness import SHIFT_AGEINGS, SHIFT_LAYOUTS
     from ecgscan_lite.experiments.evaluate import evaluate_run
     from ecgscan_lite.experiments.robustness import ShiftGrid
 
+    corpus = with_splits(Corpus(data), splits) if splits else Corpus(data)
+    source = Corpus(trained_on) if trained_on else None
     grid = ShiftGrid(shift_layout or SHIFT_LAYOUTS, shift_ageing or SHIFT_AGEINGS) if shift else None
     evaluated = evaluate_run(
-        run, corpus, task=task.value, layout=layout, ageing=ageing, paper_size=sheet, unconstrained=unconstrained,
+        run, corpus, task=task.value, layout=layout, ageing=ageing, paper_size=paper_size, unconstrained=unconstrained,
         shift=grid, shift_folder=out / "shift", source_of_training=source, seed=seed,
     )  # fmt: skip
     _report(evaluated, out)
@@ -276,18 +247,13 @@ def compare(
 
     Interrupted, the same command continues.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from ecgscan_lite.experiments.comparison import compare as run
     from ecgscan_lite.reporting.comparison import write_comparison
     from ecgscan_lite.reporting.tables import COMPARISON_COLUMNS, comparison_table
 
     result = run(settings, out)
-    page, table = write_comparison(result, out), Table(*COMPARISON_COLUMNS)
-    for row in comparison_table(result.results):
-        table.add_row(*row)
-    Console().print(table)
+    page = write_comparison(result, out)
+    _print_table(COMPARISON_COLUMNS, comparison_table(result.results))
     for claim, found in result.results["claims"].items():
         print(f"{claim} {found['verdict']}: {found['claim']}")
     for method, why in result.results["skipped"].items():
@@ -298,6 +264,7 @@ def compare(
 def main() -> None:
     """Entry point: errors of the user's making are one line and exit code 2, an interrupt is 130."""
     keep_freed_memory()
+    warnings.formatwarning = lambda message, *_: f"ecgscan: {message}\n"
     try:
         app(standalone_mode=False)
     except typer.Exit as ended:
@@ -306,27 +273,16 @@ def main() -> None:
         _complain("interrupted; the same command continues or starts over")
         sys.exit(130)
     except Exception as error:
-        if not _is_of_the_users_making(error):
+        from_parser = hasattr(error, "format_message")  # typer carries a click of its own, or uses another
+        if from_parser:
+            _complain(f"{error.format_message()} See: ecgscan --help")
+        elif isinstance(error, OSError) and error.strerror:
+            _complain(f"{error.filename or 'file'}: {error.strerror}")
+        elif isinstance(error, (ValueError, OSError, MemoryError)):
+            _complain(" ".join(str(error).split()) or type(error).__name__)
+        else:
             raise
-        _complain(_one_line(error))
         sys.exit(2)
-
-
-def _is_of_the_users_making(error: Exception) -> bool:
-    return isinstance(error, (ValueError, OSError, MemoryError)) or _is_of_the_parser(error)
-
-
-def _is_of_the_parser(error: Exception) -> bool:
-    """An option or argument that is absent or of the wrong kind; typer carries a click of its own, or uses another."""
-    return hasattr(error, "format_message")
-
-
-def _one_line(error: Exception) -> str:
-    if _is_of_the_parser(error):
-        return f"{error.format_message()} See: ecgscan --help"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'file'}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _complain(message: str) -> None:
@@ -339,34 +295,24 @@ def _end_if_refused(refused: list[str], what: str) -> None:
         raise ValueError(f"{len(refused)} {what} could not be read and were left out, first of all {refused[0]}")
 
 
-def _print_budget(settings: Settings, records: int | None, measured: Path | None, price: float | None) -> None:
-    from rich.console import Console
-
-    from ecgscan_lite.training.dry_run import dry_run
-
-    console = Console()
-    for paragraph in dry_run(settings, records, measured, price):
-        console.print(paragraph)
-
-
-def _given(context: typer.Context) -> list[str]:
-    """Names of what was given on the command line."""
-    return [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]
-
-
 def _report(evaluated: Evaluation, out: Path) -> None:
     """Write the report of an evaluation, and print its main numbers."""
-    from rich.console import Console
-    from rich.table import Table
-
     from ecgscan_lite.reporting.report import plain, write_report
     from ecgscan_lite.reporting.tables import RESULT_COLUMNS, results_table
 
-    page, table = write_report(evaluated, out), Table(*RESULT_COLUMNS)
-    for row in results_table(plain(evaluated.results)):
+    page = write_report(evaluated, out)
+    _print_table(RESULT_COLUMNS, results_table(plain(evaluated.results)))
+    print(f"report: {page}")
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
         table.add_row(*row)
     Console().print(table)
-    print(f"report: {page}")
 
 
 if __name__ == "__main__":
