@@ -45,7 +45,8 @@ def _corpus() -> Corpus:
 def _settings(out: Path, **changes: object) -> Settings:
     """Encoders without batch statistics, 20 steps of 12 records."""
     tiny = {
-        "encoders__image": "test_vit", "encoders__image_options": {}, "encoders__embedding_dim": 16, "encoders__signal": "vit",
+        "encoders__image": "test_vit", "encoders__image_options": {}, "encoders__embedding_dim": 16,
+        "encoders__signal": "vit",
         "encoders__decoder_dim": 32, "page__height": 64, "page__width": 96, "optimizer__batch_size": 12,
         "optimizer__epochs": 5, "optimizer__precision": "fp32", "optimizer__learning_rate": 2e-4,
         "run__device": "cpu",

@@ -40,7 +40,8 @@ def corpus() -> Corpus:
 
 def _settings(out: Path, **changes: object) -> Settings:
     given = {
-        "data__modalities": "image,labels", "data__text": "none", "data__task": "super", "encoders__image": "test_resnet",
+        "data__modalities": "image,labels", "data__text": "none", "data__task": "super",
+        "encoders__image": "test_resnet",
         "encoders__image_options": {}, "encoders__embedding_dim": 16, "encoders__decoder_dim": 32, "page__height": 64,
         "page__width": 112, "optimizer__batch_size": 16, "optimizer__epochs": 4, "optimizer__precision": "fp32",
         "run__device": "cpu", "run__checkpoint_every": 0.0, "run__validate_every": 2, "run__out": str(out),
