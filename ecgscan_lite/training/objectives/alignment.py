@@ -184,7 +184,7 @@ class Objective(nn.Module):
         if image is not None and signal is not None and self.weights.pairwise:
             sizes = [len(signal)] * self.processes.count
             signals = self.processes.gather(signal, sizes)
-            pairs.append(self.pairs["image_signal"](image, signals, first=self.processes.first_of(sizes)))
+            pairs.append(self.pairs["image_signal"](image, signals, row_offset=self.processes.first_of(sizes)))
         sizes = self.processes.sizes(len(has_text))
         if sum(sizes) >= 2:
             texts = model.text_head(batch.texts[has_text])  # (B', K, D)
