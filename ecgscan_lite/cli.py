@@ -150,13 +150,9 @@ def pretrain(
     ] = False,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="In place of the settings' own.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print parameters, arithmetic, memory and hours, and end.")
+        bool, typer.Option("--dry-run", help="Print parameters, FLOPs and memory, and end.")
     ] = False,
     corpus_size: Annotated[int | None, typer.Option(min=1, help="Records, for a dry run without the corpora.")] = None,
-    measured: Annotated[
-        Path | None, typer.Option(help="What benchmarks/pretraining.py wrote, for the hours of a dry run.")
-    ] = None,
-    price: Annotated[float | None, typer.Option(min=0, help="Of a GPU for an hour, for the cost of a dry run.")] = None,
 ) -> None:
     """Pretrain a model: image, signal and text aligned, and the leads reconstructed under the soft-lead constraint."""
     from ecgscan_lite.settings import Settings, SettingsError
@@ -172,10 +168,12 @@ def pretrain(
     if seed is not None:
         given = given.replace(run__seed=seed)
     if dry_run:
-        _print_budget(given, corpus_size, measured, price)
+        from ecgscan_lite.reporting.run_cost import describe_run, estimate_run
+
+        print(describe_run(*estimate_run(given, corpus_size)))
         return
-    if (corpus_size, measured, price) != (None, None, None):
-        raise SettingsError("--corpus-size, --measured and --price go with --dry-run")
+    if corpus_size is not None:
+        raise SettingsError("--corpus-size goes with --dry-run")
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     if is_first:
         print(given.to_toml())
@@ -315,16 +313,6 @@ def _end_if_refused(refused: list[str], what: str) -> None:
     """What can be done has been done; the exit code still says that something was left out."""
     if refused:
         raise ValueError(f"{len(refused)} {what} could not be read and were left out, first of all {refused[0]}")
-
-
-def _print_budget(settings: Settings, records: int | None, measured: Path | None, price: float | None) -> None:
-    from rich.console import Console
-
-    from ecgscan_lite.training.dry_run import dry_run
-
-    console = Console()
-    for paragraph in dry_run(settings, records, measured, price):
-        console.print(paragraph)
 
 
 def _given(context: typer.Context) -> list[str]:
