@@ -33,9 +33,9 @@ from torch import nn
 
 from ecgscan_lite.memory import keep_freed_memory
 from ecgscan_lite.settings import EncoderSettings, Settings
-from ecgscan_lite.training.batches import draw_pages, embed_texts, make_batch, open_corpus, prefetch, training_rows
+from ecgscan_lite.training.batches import Batch, make_batch, prefetch, render_pages
 from ecgscan_lite.training.cost import estimate
-from ecgscan_lite.training.distributed import Processes
+from ecgscan_lite.training.data import open_training_data
 from ecgscan_lite.training.pretrain import _initial_model
 from ecgscan_lite.training.trainer import Trainer
 
@@ -100,16 +100,14 @@ class Step:
             run__compile=arguments.compile, run__device=str(device), loss__reconstruction_share=case.read, **encoders,
         )  # fmt: skip
         self.device, self.number = device, 0
-        self.corpus = open_corpus(self.settings)
-        self.rows = training_rows(self.settings, self.corpus)
-        self.texts = embed_texts(self.settings, self.corpus, self.rows, None, progress=False)
+        self.data = open_training_data(self.settings, progress=False)
         torch.manual_seed(arguments.seed)
-        self.model = _initial_model(self.settings, self.texts.embeddings.shape[1]).to(device)
+        self.model = _initial_model(self.settings, self.data.texts.embeddings.shape[1]).to(device)
         self.bare = copy.deepcopy(self.model.image_encoder.backbone).train()
-        self.bare_optimiser = torch.optim.AdamW(self.bare.parameters(), lr=0.0, fused=device.type == "cuda")
-        self.trainer = Trainer(self.settings, self.model, STEPS, Processes(device))
+        self.bare_optimizer = torch.optim.AdamW(self.bare.parameters(), lr=0.0, fused=device.type == "cuda")
+        self.trainer = Trainer(self.settings, self.model, STEPS)
         self.batch = self.draw()
-        self.signals = self.corpus.signals(self.rows[:batch])
+        self.signals = self.data.corpus.signals(self.data.rows[:batch])
         self.scaled = self.model.image_encoder.normalize(self.batch.pages)
         with torch.no_grad():
             page = self.model.image_encoder(self.batch.pages)
@@ -122,7 +120,7 @@ class Step:
         """By name: the whole, the bare encoder, and the parts."""
         model, objective = self.model, self.trainer.objective
         return {
-            "step": lambda: self.trainer.take_step(self.draw()),
+            "step": lambda: self.step(self.draw()),
             "bare": lambda: self.learn(lambda: [self.bare(self.scaled)]),
             "bare with AdamW": self.bare_step,
             "drawing": self.draw,
@@ -145,20 +143,24 @@ class Step:
             before = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - before
-            self.trainer.take_step(batch)
+            self.step(batch)
         _wait(self.device)
         taken = time.perf_counter() - start
         return taken / steps, waited / taken
 
-    def draw(self) -> object:
+    def step(self, batch: Batch) -> None:
+        """One update of the weights."""
+        self.trainer.train([batch], after_step=lambda metrics: None)
+
+    def draw(self) -> Batch:
         """The next step's batch, pages and all."""
         self.number += 1
-        return make_batch(self.settings, self.corpus, self.rows, self.texts, self.number - 1, self.device)
+        return make_batch(self.settings, self.data, self.number - 1, self.device)
 
     def render(self) -> object:
         """The pages alone, the signals being read already."""
         seeds = range(len(self.signals))
-        return draw_pages(self.signals, self.corpus.fs, self.settings.page, seeds, self.device)
+        return render_pages(self.signals, self.data.corpus.fs, self.settings.page, seeds, self.device)
 
     def see(self) -> list[torch.Tensor]:
         """What the image encoder gives to the heads and to the decoder."""
@@ -167,22 +169,20 @@ class Step:
 
     def learn(self, forward: Callable[[], list[torch.Tensor]]) -> None:
         """Forward and backward in the step's precision; the gradients are dropped."""
-        dtype = self.trainer.autocast
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with self.trainer.autocast():
             outputs = [x.float().square().mean() for x in forward()]
         torch.stack(outputs).sum().backward()
-        self.bare_optimiser.zero_grad(set_to_none=True)
+        self.bare_optimizer.zero_grad(set_to_none=True)
         self.trainer.optimizer.zero_grad(set_to_none=True)
 
     def bare_step(self) -> None:
         """The bare encoder's forward and backward, clipping and AdamW."""
-        dtype = self.trainer.autocast
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with self.trainer.autocast():
             loss = self.bare(self.scaled).float().square().mean()
         loss.backward()
         nn.utils.clip_grad_norm_(self.bare.parameters(), self.settings.optimizer.max_grad_norm)
-        self.bare_optimiser.step()
-        self.bare_optimiser.zero_grad(set_to_none=True)
+        self.bare_optimizer.step()
+        self.bare_optimizer.zero_grad(set_to_none=True)
 
     def update(self) -> None:
         """Clipping and AdamW with gradients of zero, which take as long as others."""
@@ -210,7 +210,7 @@ def measure(
     )
     return {
         "encoder": case.encoder, "size": case.size, "batch": batch, "ageing": case.ageing, "read": case.read,
-        "precision": str(step.trainer.autocast).removeprefix("torch."), "compiled": arguments.compile,
+        "precision": str(step.trainer.dtype).removeprefix("torch."), "compiled": arguments.compile,
         "records_per_second": batch / each, "data_wait": data_wait,
         "ms": {name: 1e3 * x for name, x in seconds.items()},
         "ratio_to_bare": median_ratio(taken["step"], taken["bare"]),

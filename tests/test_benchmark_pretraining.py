@@ -1,4 +1,4 @@
-"""The benchmark of the training step runs, on tiny encoders, and writes what the dry run reads."""
+"""The benchmark of the training step runs on tiny encoders, and writes what hours_and_price.py reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from types import ModuleType
 
 import pytest
 import torch
-
-from ecgscan_lite.training.dry_run import measured_speeds
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "pretraining.py"
 
@@ -26,7 +24,7 @@ def benchmark() -> Iterator[ModuleType]:
         yield module
 
 
-def test_the_script_measures_tiny_towers_and_its_record_gives_a_speed(
+def test_the_script_measures_tiny_encoders_and_its_record_gives_a_speed(
     benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(benchmark.CASES, "tiny", benchmark.CASES["tiny"][:1])
@@ -36,7 +34,7 @@ def test_the_script_measures_tiny_towers_and_its_record_gives_a_speed(
     assert row["ratio_to_bare"] == pytest.approx(row["ms"]["step"] / row["ms"]["bare"])
     assert row["records_per_second"] > 0 and 0 <= row["data_wait"] < 1
     assert min(row["ms"]["step"], row["ms"]["image encoder"], row["flop_utilisation"]) > 0
-    [speed] = measured_speeds(tmp_path / "record.json")
+    [speed] = importlib.import_module("hours_and_price").measured_speeds(tmp_path / "record.json")
     assert speed.at(1) == pytest.approx(row["records_per_second"] * row["flops_per_record"])
 
 
@@ -54,7 +52,7 @@ def test_no_gpu_is_said_in_one_line(benchmark: ModuleType) -> None:
         benchmark.main(["--device", "cuda"])
 
 
-def test_towers_of_the_gpu_cases_exist(benchmark: ModuleType) -> None:
+def test_encoders_of_the_gpu_cases_exist(benchmark: ModuleType) -> None:
     import timm
 
     for cases in benchmark.CASES.values():

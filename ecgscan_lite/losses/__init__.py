@@ -1,4 +1,4 @@
-"""Losses: contrastive losses over image, signal and text, and those of the reconstructed leads."""
+"""Losses: contrastive losses over image, signal and text, and losses of the lead decoder."""
 
 from __future__ import annotations
 

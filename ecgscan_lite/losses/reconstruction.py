@@ -1,4 +1,4 @@
-"""Losses of the lead decoder: what the page shows, where it shows it, and the soft-lead constraint."""
+"""Losses of the lead decoder: the leads, which parts the page shows and where, and the soft-lead constraint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecgscan_lite.precision import single_precision
 
 
 def lead_residuals(x: Tensor) -> Tensor:
-    """What is left of each limb identity: III - (II - I), aVR + (I + II)/2, aVL - (I - II/2), aVF - (II - I/2).
+    """Residuals of the limb identities: III - (II - I), aVR + (I + II)/2, aVL - (I - II/2), aVF - (II - I/2).
 
     Shape: x (..., 12, T) in the order of `LEADS`; returns (..., 4, T) in the unit of x.
     """
@@ -21,17 +21,14 @@ def lead_residuals(x: Tensor) -> Tensor:
 
 
 def soft_lead_loss(x: Tensor) -> Tensor:
-    """Mean absolute residual of the four limb identities, in the unit of x (mV).
-
-    Shape: x (..., 12, T); returns a scalar.
-    """
+    """Mean absolute residual of the four limb identities. Shape: x (..., 12, T) in mV; returns a scalar in mV."""
     return lead_residuals(x).abs().mean()
 
 
 def reconstruction_loss(predicted: Tensor, target: Tensor, visible: Tensor, beta: float = 0.1) -> Tensor:
-    """Smooth absolute error over what the page shows: quadratic below `beta` mV, linear above.
+    """Smooth absolute error: quadratic below `beta` mV, linear above.
 
-    Samples that the page does not show, and samples that the record lacks (NaN), take no part.
+    Samples that the page does not show, and samples that the record lacks (NaN), do not count.
 
     Shape: predicted, target (B, 12, T) in mV; visible (B, 12, T) bool; returns a scalar in mV.
     """
@@ -41,7 +38,7 @@ def reconstruction_loss(predicted: Tensor, target: Tensor, visible: Tensor, beta
 
 
 def visibility_loss(logits: Tensor, visible: Tensor) -> Tensor:
-    """Binary cross-entropy of whether the page shows each part of each lead; a part can be shown by a share.
+    """Binary cross entropy of the share of each patch of each lead that the page shows.
 
     Shape: logits (B, 12, P); visible (B, 12, T) bool, T a multiple of P; returns a scalar.
     """
@@ -49,16 +46,16 @@ def visibility_loss(logits: Tensor, visible: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), share)
 
 
-def position_loss(logits: Tensor, places: Tensor, target: Tensor, scale: float = 0.01) -> Tensor:
-    """How unlikely the true places of the leads are under a mixture of layouts, a Laplace distribution about each.
+def position_loss(layout_logits: Tensor, positions: Tensor, target: Tensor, scale: float = 0.01) -> Tensor:
+    """Negative log-likelihood of the true lead positions under a mixture of Laplace distributions, one for each layout.
 
-    Negative logarithm of the sum, over the layouts, of their probability times exp(-d / scale), where d is the mean
-    absolute distance along an axis (Bishop 1994, mixture density networks). What has no place (NaN) takes no part.
+    It is -log sum(p exp(-d / scale)) over the M layouts, with probability p and mean absolute distance d along an axis
+    (mixture density networks, Bishop 1994). Patches without a position (NaN) do not count.
 
-    Shape: logits (B, L); places (B, L, 12, P, 2); target (B, 12, P, 2), all places as shares of the image; returns a
-    scalar in nats.
+    Shape: layout_logits (B, M); positions (B, M, 12, P, 2); target (B, 12, P, 2), all positions as shares of the image;
+    returns a scalar in nats.
     """
     known = target.isfinite()
-    distance = ((places - target.nan_to_num()[:, None]).abs() * known[:, None]).flatten(2).sum(dim=2)  # (B, L)
+    distance = ((positions - target.nan_to_num()[:, None]).abs() * known[:, None]).flatten(2).sum(dim=2)  # (B, M)
     distance = distance / known.flatten(1).sum(dim=1).clamp(min=1)[:, None]
-    return -(logits.float().log_softmax(dim=1) - distance / scale).logsumexp(dim=1).mean()
+    return -(layout_logits.float().log_softmax(dim=1) - distance / scale).logsumexp(dim=1).mean()

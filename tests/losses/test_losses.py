@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from ecgscan_lite import losses
 from ecgscan_lite.ecg.leads import LIMB_FROM_I_II
-from ecgscan_lite.losses import chunked as cross_entropy
+from ecgscan_lite.losses import chunked, contrastive
 
 
 def _triples(count: int, dim: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> list[torch.Tensor]:
@@ -31,7 +31,7 @@ def test_gram_volume_is_the_root_of_the_determinant() -> None:
                 assert abs(volume[k, j].item() - expected) < 1e-6
 
 
-def test_gram_volume_of_simple_bodies() -> None:
+def test_gram_volume_of_a_cube_and_of_flat_bodies() -> None:
     e = torch.eye(3, dtype=torch.float64)
     x, y, z = e[:1], e[1:2], e[2:]
     assert losses.gram_volume(x, y, z).item() == pytest.approx(1.0, abs=1e-6)  # a cube
@@ -113,7 +113,7 @@ def test_label_smoothing_equals_torch_without_groups() -> None:
 
 @pytest.mark.parametrize("loss", [losses.InfoNCELoss(), losses.SigmoidLoss()])
 def test_equal_reports_are_not_negatives(loss: torch.nn.Module) -> None:
-    """Two records with one report: moving the second's embedding does not change what the first pays for it."""
+    """Two records with one report: the loss of the first does not depend on the embedding of the second."""
     a, b, _ = _triples(4, 8)
     groups = torch.tensor([0, 0, 1, 2])
     b.requires_grad_()
@@ -134,8 +134,8 @@ def test_groups_that_are_all_distinct_change_nothing() -> None:
         torch.testing.assert_close(loss(*inputs, groups=distinct), loss(*inputs))
 
 
-def test_visibility_is_judged_part_by_part() -> None:
-    """A part that is shown by half wants a probability of one half; the value is that of the definition."""
+def test_visibility_loss_is_that_of_the_share_shown_of_each_patch() -> None:
+    """A patch that is half shown wants a probability of one half; the value is that of the definition."""
     visible = torch.zeros(1, 12, 40, dtype=torch.bool)
     visible[..., :10], visible[..., 20:25] = True, True
     logits = torch.randn(1, 12, 4, dtype=torch.float32, requires_grad=True)
@@ -172,28 +172,28 @@ def test_autocast_rounds_no_loss() -> None:
             torch.testing.assert_close(under, plain, rtol=1e-5, atol=1e-7, msg=name)
 
 
-def test_placement_is_judged_by_the_mixture_of_layouts() -> None:
-    """As a loop has it that leaves out what has no place; the layout whose places are right gains, the other loses."""
+def test_position_loss_is_that_of_a_mixture_of_layouts() -> None:
+    """Equal to a loop that skips unknown positions; the layout whose positions are right gains, the other loses."""
     logits = torch.randn(3, 2, requires_grad=True)
-    places, target = torch.rand(3, 2, 12, 4, 2), torch.rand(3, 12, 4, 2)
+    positions, target = torch.rand(3, 2, 12, 4, 2), torch.rand(3, 12, 4, 2)
     target[:, 2, 1:] = torch.nan
-    places[:, 1] = target.nan_to_num() + 0.004
+    positions[:, 1] = target.nan_to_num() + 0.004
     target[2] = torch.nan
     expected = []
     for page in range(3):
         known = target[page].isfinite()
         likelihood = 0.0
         for layout in range(2):
-            distance = (places[page, layout][known] - target[page][known]).abs().mean() if known.any() else 0.0
+            distance = (positions[page, layout][known] - target[page][known]).abs().mean() if known.any() else 0.0
             likelihood += logits[page].softmax(dim=0)[layout] * math.exp(-distance / 0.01)
         expected.append(-likelihood.log())
-    loss = losses.position_loss(logits, places, target)
+    loss = losses.position_loss(logits, positions, target)
     torch.testing.assert_close(loss, torch.stack(expected).mean())
     (gradient,) = torch.autograd.grad(loss, logits)
     assert (gradient[:2, 1] < 0).all() and (gradient[:2, 0] > 0).all() and gradient[2].abs().max() < 1e-6
 
 
-def test_leads_that_obey_the_identities_leave_nothing() -> None:
+def test_leads_that_obey_the_identities_have_no_residual() -> None:
     limb = torch.from_numpy(LIMB_FROM_I_II) @ torch.randn(2, 50, dtype=torch.float64)
     x = torch.cat([limb, torch.randn(6, 50, dtype=torch.float64)])
     assert losses.lead_residuals(x).shape == (4, 50)
@@ -209,7 +209,7 @@ def test_residuals_are_those_of_the_definitions() -> None:
     torch.testing.assert_close(losses.soft_lead_loss(x), expected.abs().mean())
 
 
-def test_reconstruction_is_judged_on_what_is_seen_and_known() -> None:
+def test_reconstruction_loss_counts_samples_that_are_visible_and_known() -> None:
     target = torch.randn(2, 12, 30)
     visible = torch.rand(2, 12, 30) < 0.4
     predicted = torch.where(visible, target, target + 5)
@@ -229,19 +229,19 @@ def test_chunks_change_neither_value_nor_gradient(
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(50, 16, generator=generator).requires_grad_() for _ in range(3)]
     inputs = inputs if loss is losses.GramContrastiveLoss else inputs[:2]
-    left_out = {
+    pairs = {
         None: None, "integers": torch.randint(0, 30, (50,), generator=generator),
         "mask": torch.rand(50, 50, generator=generator) < 0.2,
     }[groups]  # fmt: skip
     module = loss(label_smoothing=smoothing)
     found = []
     for plain, chunk in ((50 * 50, 1), (0, 7 * 50)):  # seven rows at a time, and one row at last
-        monkeypatch.setattr(cross_entropy, "PLAIN", plain)
-        monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
-        value = module(*inputs, left_out)
+        monkeypatch.setattr(contrastive, "MAX_PLAIN_ENTRIES", plain)
+        monkeypatch.setattr(chunked, "CHUNK_ENTRIES", chunk)
+        value = module(*inputs, pairs)
         found.append((value.detach(), *torch.autograd.grad(value, [*inputs, module.log_temperature])))
-    for plain, chunked in zip(*found, strict=True):
-        torch.testing.assert_close(chunked, plain, atol=1e-6, rtol=1e-6)
+    for whole, in_chunks in zip(*found, strict=True):
+        torch.testing.assert_close(in_chunks, whole, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell peaks of memory")

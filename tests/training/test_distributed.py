@@ -256,12 +256,12 @@ def _partial_losses(folder: Path) -> None:
     found = {}
     for kind, inputs in (("Gram", 3), ("NCE", 2), ("Sigmoid", 2)):
         for sizes in ([5, 4], [9, 0]):
-            own, first = _rows_of(processes, sizes)
+            own, row_offset = _rows_of(processes, sizes)
             *embeddings, groups = _embeddings()
             local = [x[own].clone().requires_grad_() for x in embeddings[:inputs]]
             loss = _loss(kind)
             whole = [processes.gather(x, sizes) for x in local[1:]]
-            part = loss(local[0], *whole, groups[own], first)
+            part = loss(local[0], *whole, groups[own], row_offset)
             part.backward()
             name = f"{kind} {sizes[0]}"
             found[name] = processes.all_reduce_sum(part.detach())

@@ -1,4 +1,4 @@
-"""Arithmetic of a step, and the figures of speed."""
+"""FLOPs of a step, and the speed of steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecgscan_lite.training import throughput
 from ecgscan_lite.training.batches import prefetch
 
 
-def test_flops_of_the_signal_tower_are_those_of_its_matrices() -> None:
+def test_flops_of_the_signal_encoder_are_those_of_its_matrices() -> None:
     """Two a multiplication, once forward and twice backward; the first layer has no gradient at its input."""
     settings = Settings().replace(encoders__signal="vit", data__modalities="signal,text")
     model = ECGScan(settings.encoders)
@@ -21,19 +21,23 @@ def test_flops_of_the_signal_tower_are_those_of_its_matrices() -> None:
     first = tokens * 12 * patch * width
     block = tokens * 12 * width**2 + 2 * tokens**2 * width
     head = width * 256 + 256 * settings.encoders.embedding_dim
-    expected = 2 * (2 * first + 3 * (depth * block + head))
+    texts = settings.data.findings_per_step
+    text_head = texts * (2 * 384 * 256 + 3 * 256 * settings.encoders.embedding_dim)
+    loss = texts * 3 * settings.optimizer.batch_size * settings.encoders.embedding_dim
+    expected = 2 * (2 * first + 3 * (depth * block + head) + text_head + loss)
     assert throughput.flops_per_record(model, settings) == pytest.approx(expected, rel=0.02)
 
 
-def test_leads_that_are_not_read_cost_nothing() -> None:
+def test_leads_that_are_not_reconstructed_cost_nothing() -> None:
     settings = Settings().replace(encoders__image="test_resnet", encoders__image_options={})
     model = ECGScan(settings.encoders)
-    changes = ({}, {"loss__reconstruction_share": 0.5}, {"loss__reconstruction": 0.0, "loss__soft_lead": 0.0})
-    whole, half, none = (throughput.flops_per_record(model, settings.replace(**change)) for change in changes)
-    assert whole - half == pytest.approx(half - none) and none < half
+    shares = [{"loss__reconstruction_share": share} for share in (1.0, 0.5, 0.25)]
+    changes = (*shares, {"loss__reconstruction": 0.0, "loss__soft_lead": 0.0})
+    whole, half, quarter, none = (throughput.flops_per_record(model, settings.replace(**change)) for change in changes)
+    assert whole - half == pytest.approx(2 * (half - quarter)) and none < quarter
 
 
-def test_figures_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 2.0, 10.0, 14.0])
     monkeypatch.setattr(throughput, "flops_per_record", lambda *_: 1e9)
     monkeypatch.setattr(throughput, "peak_flops", lambda *_: 64e9)

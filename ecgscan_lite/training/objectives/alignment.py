@@ -158,7 +158,8 @@ class AlignmentObjective(Objective):
         if image is not None and signal is not None and self.settings.pairwise:
             sizes = [len(signal)] * self.processes.world_size
             signals = self.processes.gather(signal, sizes)
-            pairs.append(self.pairs["image_signal"](image, signals, None, self.processes.row_offset(sizes)))
+            offset = self.processes.row_offset(sizes)
+            pairs.append(self.pairs["image_signal"](image, signals, row_offset=offset))
         sizes = self.processes.sizes(len(has_text))
         if sum(sizes) >= 2:
             texts = model.text_head(batch.texts[has_text])  # (B', K, D)
