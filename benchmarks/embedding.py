@@ -1,4 +1,4 @@
-"""Embedding: pages a second through `embed_images`, beside the bare image encoder, and how long the weights take to load.
+"""Embedding: pages a second through `embed_images`, beside the bare image encoder, and the time to load the weights.
 
     python benchmarks/embedding.py --out book/results/embedding.json
 

@@ -34,8 +34,8 @@ PUBLISHED = Path(__file__).with_name("published_speeds.toml")
 OWN = "Speeds are of whole steps of this library on one device; several are taken in proportion."
 OTHERS = (
     "Speeds are of other encoders that others trained, as FLOPs per second of the image encoder. Where they did not "
-    "publish a number of devices, it is taken in proportion; few records on each are slower. A step of this library also "
-    "renders pages. For your own machine: python benchmarks/pretraining.py --out FILE, and --measured FILE here."
+    "publish a number of devices, it is taken in proportion; few records on each are slower. A step of this library "
+    "also renders pages. For your own machine: python benchmarks/pretraining.py --out FILE, and --measured FILE here."
 )
 
 

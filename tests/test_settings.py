@@ -12,7 +12,8 @@ from ecgscan_lite.settings import Settings, SettingsError
 def test_settings_survive_toml(tmp_path: Path) -> None:
     settings = Settings().replace(
         encoders__image="test_vit", encoders__image_options={"depth": 2, "name with space": [1, 2]},
-        page__layouts=["3x4", "12x1"], loss__soft_lead=0.1, run__out='a "quoted" folder', encoders__image_pretrained=True,
+        page__layouts=["3x4", "12x1"], loss__soft_lead=0.1, run__out='a "quoted" folder',
+        encoders__image_pretrained=True,
     )  # fmt: skip
     file = tmp_path / "settings.toml"
     file.write_text(settings.to_toml(), encoding="utf-8")
