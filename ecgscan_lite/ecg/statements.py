@@ -73,8 +73,15 @@ OTHER_FINDINGS = _group("other")
 _BY_SNOMED = _codes_by("snomed")
 _BY_ABBREVIATION = {name.casefold(): code for name, code in _codes_by("abbreviations").items()}
 
+
+def in_order(codes: Iterable[str]) -> tuple[str, ...]:
+    """Statements and other findings among some codes, each once, in the order of the vocabulary."""
+    present = set(codes)
+    return tuple(code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in present)
+
+
 #: All findings that a SNOMED CT code is mapped to.
-SNOMED_STATEMENTS = tuple(code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in _BY_SNOMED.values())
+SNOMED_STATEMENTS = in_order(_BY_SNOMED.values())
 
 
 def prompt(code_or_text: str, task: str = "all") -> str:
@@ -110,6 +117,5 @@ def label_text(statements: Iterable[str]) -> str:
 
     Text made from labels is supervision: nothing uses it as a report unless that is asked for by name.
     """
-    present = set(statements)
-    names = [statement.name for code, statement in STATEMENTS.items() if code in present]
+    names = [STATEMENTS[code].name for code in in_order(statements) if code in STATEMENTS]
     return " ".join(f"{name[0].upper()}{name[1:]}." for name in names)
