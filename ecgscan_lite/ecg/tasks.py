@@ -1,4 +1,4 @@
-"""Classification tasks: which classes they have, and which of them the findings of a record belong to.
+"""Classification tasks: their classes, and those of them that the findings of a record belong to.
 
 The four of PTB-XL are those of its benchmark (Strodthoff et al., IEEE JBHI 25:1519, 2021); "all" is every SCP
 statement. The others are named after their data sets, and `tasks.toml` beside this file lists their classes.

@@ -1,4 +1,4 @@
-"""Synthetic patients: which findings go together, at which age, rate and intervals.
+"""Synthetic patients: combinations of findings, with the ages, rates and intervals that go with them.
 
 Criteria follow Surawicz et al., AHA/ACCF/HRS recommendations for the standardization and interpretation of the
 electrocardiogram, parts III-VI, Circulation 119:e235-e270 (2009). Statements are PTB-XL's SCP codes.
@@ -24,7 +24,7 @@ _QRS_MS = {"CLBBB": (130, 168), "PACE": (135, 180), "CRBBB": (122, 156), "IRBBB"
 
 @dataclass(frozen=True)
 class Patient:
-    """What is drawn once for a record.
+    """A patient with findings and intervals, drawn once for a record.
 
     Attributes:
         statements: findings, in the order of `task_names("synthetic")`.
