@@ -28,15 +28,10 @@ def cores() -> int:
 def process_pool(
     jobs: int, results: str, initializer: Callable[[], object] | None = None
 ) -> Iterator[futures.Executor]:
-    """Processes on this machine; tasks that have not started when the block ends are cancelled.
-
-    Args:
-        jobs: number of processes.
-        results: name of what is kept when a process dies, such as "pages", for the message.
-        initializer: function that each process calls first.
+    """Processes on this machine, each of which calls `initializer` first; tasks not started at the end are cancelled.
 
     Raises:
-        ValueError: a process died.
+        ValueError: a process died; the message says that finished `results`, such as "pages", are kept.
     """
     # spawned, not forked: the caller may have threads, and a fork would copy their locks
     with futures.ProcessPoolExecutor(jobs, get_context("spawn"), _initialize, (initializer,)) as executor:
@@ -62,11 +57,7 @@ def _exit_with_parent() -> None:
 
 @contextmanager
 def dask_cluster(scheduler: str, results: str) -> Iterator[futures.Executor]:
-    """The workers of a Dask cluster; a task whose worker is lost is given to another one.
-
-    Args:
-        scheduler: address of the scheduler, such as `tcp://10.0.0.1:8786`.
-        results: name of what is kept when workers are lost, for the message.
+    """The workers of a Dask cluster, by its scheduler's address; a task whose worker is lost is given to another one.
 
     Raises:
         ValueError: Dask is not installed, no scheduler answers in 5 s, it has no worker in 30 s, or workers keep dying.

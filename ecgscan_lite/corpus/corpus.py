@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from ecgscan_lite.corpus.shards import SHARD_FILE, CorpusError, decode, encode, 
 from ecgscan_lite.datasets import SPLITS
 from ecgscan_lite.ecg.leads import LEADS
 from ecgscan_lite.ecg.records import ECGRecord
-from ecgscan_lite.ecg.statements import OTHER_FINDINGS, STATEMENTS
+from ecgscan_lite.ecg.statements import in_order
 from ecgscan_lite.ecg.tasks import aggregate, task_names
 from ecgscan_lite.files import checksum, reason
 
@@ -89,9 +90,8 @@ class Corpus:
             raise CorpusError("there are no records to make a corpus of")
         index = pd.DataFrame(rows)
         index["split"] = (getattr(records, "split", None) or "train") if splits is None else splits
-        seen = {code for statements in index["statements"].map(json.loads) for code in statements}
-        names = getattr(records, "statement_names", None)
-        names = tuple(names or [code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in seen])
+        seen = chain.from_iterable(index["statements"].map(json.loads))
+        names = tuple(getattr(records, "statement_names", None) or in_order(seen))
         name = name or getattr(records, "name", "records")
         return cls._in_memory(name, fs, names, index[list(COLUMNS)], [np.concatenate(blocks)])
 
@@ -109,8 +109,7 @@ class Corpus:
         for corpus in corpora:
             parts.append(corpus.index.assign(dataset=corpus.name, shard=corpus.index["shard"] + len(shards)))
             shards += corpus._shards
-        seen = {code for corpus in corpora for code in corpus.statement_names}
-        names = tuple(code for code in STATEMENTS if code in seen)
+        names = in_order(chain.from_iterable(corpus.statement_names for corpus in corpora))
         name, index = "+".join(corpus.name for corpus in corpora), pd.concat(parts, ignore_index=True)
         return cls._in_memory(name, corpora[0].fs, names, index, shards)
 
@@ -198,11 +197,8 @@ class Corpus:
         unknown = [code for code in codes if code not in self.statement_names]
         if unknown:
             raise ValueError(f"no statement {', '.join(unknown)} here: there are {', '.join(self.statement_names)}")
-        column = {code: number for number, code in enumerate(codes)}
-        pairs = [(row, column[code]) for row, found in enumerate(self.statements()) for code in found if code in column]
-        out = np.zeros((len(self), len(codes)), dtype=bool)
-        out[tuple(np.array(pairs, dtype=np.int64).reshape(-1, 2).T)] = True
-        return out
+        belongs = (code in found for found in self.statements() for code in codes)
+        return np.fromiter(belongs, dtype=bool).reshape(len(self), len(codes))
 
     def task_labels(self, task: str) -> tuple[tuple[str, ...], np.ndarray]:
         """Classes of a task that the data set can have, and which of them each record belongs to.

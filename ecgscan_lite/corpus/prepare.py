@@ -7,8 +7,8 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def prepare(
 
     Args:
         name: a data set's name, see `open_dataset`.
-        root: its folder; None for "synthetic".
+        root: folder of the data set; None for "synthetic".
         out: folder to write to, new or empty.
         fs: sampling rate of the corpus, Hz.
         jobs: processes; None for one per core. A script that asks for several needs `if __name__ == "__main__":`.
@@ -90,29 +90,24 @@ def _choose_records(datasets: dict[str, Dataset], limit: int | None) -> dict[str
     total = sum(sizes.values())
     if limit is None or limit >= total:
         return sizes
-    ends, counts = 0, {}
-    for split, size in sizes.items():  # differences of rounded sums, so that the counts add up to the limit
-        before, ends = round(ends * limit / total), ends + size
-        counts[split] = round(ends * limit / total) - before
-    return counts
+    # differences of rounded sums, so that the counts add up to the limit
+    ends = [round(end * limit / total) for end in accumulate(sizes.values(), initial=0)]
+    return {split: end - start for split, (start, end) in zip(sizes, pairwise(ends), strict=True)}
 
 
 def _divide(counts: dict[str, int], size: int) -> list[dict[str, range]]:
     """Shards of equal size, so that processes end together: for each, numbers of the records of each split."""
-    total = sum(counts.values())
+    *firsts, total = accumulate(counts.values(), initial=0)
     shards = max(math.ceil(total / size), 1)
     ends = [total * number // shards for number in range(shards + 1)]
-    return [dict(_between(counts, *bounds)) for bounds in pairwise(ends)]
-
-
-def _between(counts: dict[str, int], start: int, end: int) -> Iterator[tuple[str, range]]:
-    """Numbers, within each split, of the records from `start` to `end` of all splits one after another."""
-    first = 0
-    for split, count in counts.items():
-        numbers = range(max(start - first, 0), min(end - first, count))
-        if numbers:
-            yield split, numbers
-        first += count
+    return [
+        {
+            split: numbers
+            for first, (split, count) in zip(firsts, counts.items(), strict=True)
+            if (numbers := range(max(start - first, 0), min(end - first, count)))
+        }
+        for start, end in pairwise(ends)
+    ]
 
 
 def _fingerprint(datasets: dict[str, Dataset], counts: dict[str, int]) -> str:

@@ -73,7 +73,7 @@ def map_shard(folder: Path, number: int, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Shard:
-    """What a process needs to write a shard: of each split that it has records of, the data set and their numbers."""
+    """A task for a process: the shard to write and, for each split in it, the data set and its records' numbers."""
 
     out: Path
     fs: float
@@ -109,7 +109,7 @@ def write_shard(shard: Shard, advance: Callable[[int], Any] = lambda count: None
 
 
 def read_part(out: Path, number: int) -> dict[str, Any] | None:
-    """What is noted of a finished shard; None where the shard is not finished."""
+    """Contents of the JSON file of a finished shard; None where the shard is not finished."""
     part, file = read_json(out / PART_FILE.format(number)), out / SHARD_FILE.format(number)
     whole = part is not None and file.is_file() and file.stat().st_size == part.get("bytes")
     return part if whole else None

@@ -12,8 +12,6 @@ from ecgscan_lite.datasets import SPLITS
 from ecgscan_lite.datasets.patient_splits import check_disjoint
 from ecgscan_lite.datasets.tables import read_table
 
-_COLUMNS = ("record_id", "split")
-
 
 class SplitError(ValueError):
     """A split file that can't be used with a corpus; the message is one line."""
@@ -32,7 +30,7 @@ def read_splits(path: str | os.PathLike[str]) -> pd.Series:
         SplitError: there is no such table, a split is unknown, or a record is there twice.
     """
     try:
-        table = read_table(Path(path), _COLUMNS, "check the path", dtype=str, keep_default_na=False)
+        table = read_table(Path(path), ("record_id", "split"), "check the path", dtype=str, keep_default_na=False)
     except ValueError as error:
         raise SplitError(str(error)) from None
     ids, split = table["record_id"].str.strip(), table["split"].str.strip().str.lower()

@@ -28,7 +28,7 @@ DATASETS: tuple[str, ...] = tuple(_CLASSES)
 
 
 class Dataset(Protocol):
-    """What all data sets have in common. They can be pickled; those read from files are a `TableDataset`."""
+    """Members that all data sets have. They can be pickled; those read from files are a `TableDataset`."""
 
     name: str
     split: str | None

@@ -14,7 +14,8 @@ import pandas as pd
 from ecgscan_lite.datasets.patient_splits import assign_splits
 from ecgscan_lite.datasets.tables import TableDataset, find_headers, rows_of_split
 from ecgscan_lite.ecg.records import ECGRecord, read_record
-from ecgscan_lite.ecg.statements import CPSC2018_STATEMENTS, SNOMED_STATEMENTS
+from ecgscan_lite.ecg.statements import SNOMED_STATEMENTS
+from ecgscan_lite.ecg.tasks import task_names
 
 #: Folders of a collection below the root, by the collection's name.
 _FOLDERS: dict[str, tuple[str, ...]] = {
@@ -58,7 +59,7 @@ class CinC(TableDataset):
             raise ValueError(f"no collection {name!r}: there are {', '.join(_FOLDERS)}")
         super().__init__(root, split, fs)
         self.name = name
-        self.statement_names = CPSC2018_STATEMENTS if name == "cpsc2018" else SNOMED_STATEMENTS
+        self.statement_names = task_names(name) if name == "cpsc2018" else SNOMED_STATEMENTS
         folders = [self.root / folder for folder in _FOLDERS[name] if (self.root / folder).is_dir()] or [self.root]
         headers = pd.Series(sorted(header for folder in folders for header in find_headers(folder)), dtype=object)
         if not len(headers):

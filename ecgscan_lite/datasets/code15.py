@@ -44,7 +44,6 @@ class CODE15(TableDataset):
     Attributes:
         table: `record_id` (`exam_id`), `patient_id`, `trace_file`, `split`, age, sex and findings of each exam, file by
             file, so that a shard of a corpus is read from one or two.
-        missing: number of exams of the split that are in files that are not there.
 
     Args:
         root: folder of `exams.csv` and the HDF5 files.
@@ -132,7 +131,4 @@ class _Part:
         return samples[inside[0] : inside[-1] + 1].T
 
 
-@lru_cache(maxsize=32)
-def _open_part(path: str) -> _Part:
-    """Opened once in a process, however many exams are read."""
-    return _Part(path)
+_open_part = lru_cache(maxsize=32)(_Part)  # once in a process, however many exams are read

@@ -45,7 +45,6 @@ class PTBXL(TableDataset):
     Attributes:
         table: rows of `ptbxl_database.csv` that are in the split and have a file, with columns `split`, `fold`
             (`strat_fold`) and `record_id` (`ecg_id`).
-        missing: number of records of the split that have no file at this sampling rate.
         statement_names: the 71 SCP-ECG statements.
 
     Args:
@@ -96,11 +95,6 @@ def choose_report(report: object, report_en: object = None, reports: str = "engl
 
     The English translation comes first, then the original if it is English or any language is wanted. A text that only
     says that no report was asked for is none.
-
-    Args:
-        report: cell of the original report.
-        report_en: cell of the English translation.
-        reports: "english" or "any".
     """
     for text, any_language in ((report_en, True), (report, reports == "any")):
         report = " ".join(text.split()) if isinstance(text, str) else ""
@@ -112,10 +106,8 @@ def choose_report(report: object, report_en: object = None, reports: str = "engl
 def is_english(report: str) -> bool:
     """Whether a report of PTB-XL is English: more of its words are on an English list than look German or Swedish."""
     words = re.findall(r"[^\W\d_]+", report.lower())
-    english, foreign = (
-        [word for word in words if markers.fullmatch(word)] for markers in (_ENGLISH, _GERMAN_OR_SWEDISH)
-    )
-    return len(english) > len(foreign)
+    english = [word for word in words if _ENGLISH.fullmatch(word)]
+    return len(english) > len([word for word in words if _GERMAN_OR_SWEDISH.fullmatch(word)])
 
 
 def parse_scp_codes(text: object) -> dict[str, float]:
@@ -149,9 +141,9 @@ def _read_table(root: Path) -> pd.DataFrame:
 
 
 def _have_headers(root: Path, names: pd.Series) -> np.ndarray:
-    """Which records have a header, by one look at each folder; names that leave the root are refused when read.
+    """Mask of the records that have a header, by one look at each folder. Shape: (N,), bool.
 
-    Shape: (N,), bool.
+    Names that leave the root count too: they are refused when they are read.
     """
     safe = names.map(lambda name: bool(_FILE_NAME.fullmatch(name))).to_numpy()
     folders = {str(Path(name).parent) for name in names[safe]}

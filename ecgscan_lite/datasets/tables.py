@@ -1,4 +1,4 @@
-"""Data sets that a table describes, a row per record: what they have in common, and how tables and records are read."""
+"""Data sets that a table describes, a row per record: their common base class, and readers of tables and records."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ class TableDataset(ABC):
     @property
     def folds(self) -> np.ndarray:
         """Fold of each record, 0 where there are none. Shape: (N,)."""
-        if "fold" not in self.table:
-            return np.zeros(len(self), dtype=np.int64)
-        return self.table["fold"].to_numpy(dtype=np.int64)
+        return self.table.get("fold", pd.Series(0, self.table.index)).to_numpy(dtype=np.int64)
 
     @property
     def missing(self) -> int:
@@ -82,16 +80,11 @@ class TableDataset(ABC):
 def read_table(
     path: Path, needed: Sequence[str], advice: str = "root is the folder that the archive unpacks to", **options: Any
 ) -> pd.DataFrame:
-    """A CSV file as a table.
-
-    Args:
-        path: the file.
-        needed: columns that it has to have.
-        advice: words on what to do if there is no such file, for the message.
-        **options: arguments of `pandas.read_csv`.
+    """A CSV file as a table, read by `pandas.read_csv` with its options.
 
     Raises:
-        ValueError: the file can't be read, is no table, or lacks a column; the message is one line.
+        ValueError: there is no such file (the message ends with the advice), it can't be read, is no table, or lacks a
+            column that is needed; the message is one line.
     """
     if not path.is_file():
         raise ValueError(f"{path.parent}: no {path.name} there; {advice}")
@@ -108,13 +101,8 @@ def read_table(
 def require_unique(ids: pd.Series, path: Path, what: str) -> None:
     """Refuse a table with an empty or repeated identifier: two rows of one record could land in two splits.
 
-    Args:
-        ids: column of identifiers.
-        path: file of the table, for the message.
-        what: name of the identifiers, for the message.
-
     Raises:
-        ValueError: an identifier is empty, or is there more than once.
+        ValueError: an identifier is empty, or is there more than once; the message names the file and `what` it is.
     """
     if ids.isna().any():
         raise ValueError(f"{path}: {what} of row {int(ids.isna().to_numpy().argmax()) + 2} is empty")
@@ -131,17 +119,10 @@ def rows_of_split(table: pd.DataFrame, split: str | None) -> pd.DataFrame:
 def read_below(
     root: Path, name: str, table: str, fs: float | None, allowed: re.Pattern[str] | None = None
 ) -> ECGRecord:
-    """The WFDB record that a table names by its path below the root.
-
-    Args:
-        root: folder that the record has to lie in.
-        name: path of the record, relative to the root, without suffix.
-        table: name of the table, for the message.
-        fs: sampling rate to resample to, Hz; None keeps that of the file.
-        allowed: pattern that names have to match; None for none.
+    """The WFDB record that a table names by its path below the root, without suffix; resampled to `fs` Hz if given.
 
     Raises:
-        RecordError: the path leaves the root, or the record can't be read.
+        RecordError: the name leaves the root or does not match `allowed`, or the record can't be read.
     """
     path = Path(os.path.normpath(root / name)) if name else root
     if path == root or not is_inside(root, path) or not (allowed is None or allowed.fullmatch(name)):

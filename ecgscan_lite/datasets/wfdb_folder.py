@@ -6,17 +6,15 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from ecgscan_lite.datasets import tables
+from ecgscan_lite.datasets import SPLITS, tables
 from ecgscan_lite.datasets.patient_splits import assign_splits
 from ecgscan_lite.ecg.records import SEXES, ECGRecord
 from ecgscan_lite.ecg.statements import STATEMENTS
 
 _TABLE = "records.csv"
-_SPLITS = ("train", "val", "test")
 
 
 class WFDBFolder(tables.TableDataset):
@@ -74,12 +72,8 @@ class WFDBFolder(tables.TableDataset):
 
     def read(self, row: pd.Series) -> ECGRecord:
         record = tables.read_below(self.root, row["record_id"], self.table_name, self.fs)
-        given = {key: row[key] for key in ("report", "age", "sex", "statements") if not _is_empty(row.get(key))}
+        given = {key: row[key] for key in ("report", "age", "sex", "statements") if not pd.isna(row.get(key))}
         return replace(record, record_id=row["record_id"], patient_id=row["patient_id"], **given)
-
-
-def _is_empty(cell: Any) -> bool:
-    return cell is None or cell != cell
 
 
 def _find_table(root: Path, table: str | os.PathLike[str] | None) -> Path | None:
@@ -113,7 +107,7 @@ def _read_records(file: Path) -> pd.DataFrame:
     _refuse(records["record_id"], records["record_id"] == "", file, "path")
     tables.require_unique(records["record_id"], file, "record")
     if "split" in records:
-        _refuse(records["split"], ~records["split"].isin(_SPLITS), file, "split", f"there are {', '.join(_SPLITS)}")
+        _refuse(records["split"], ~records["split"].isin(SPLITS), file, "split", f"there are {', '.join(SPLITS)}")
     if {"split", "patient_id"} <= set(known):
         splits = records.groupby("patient_id")["split"].nunique()
         if (splits > 1).any():
@@ -132,7 +126,7 @@ def _read_records(file: Path) -> pd.DataFrame:
 def _refuse(cells: pd.Series, wrong: pd.Series, file: Path, column: str, advice: str = "each record needs one") -> None:
     if wrong.any():
         first = int(wrong.to_numpy().argmax())
-        cell = "empty" if _is_empty(cells.iloc[first]) or not cells.iloc[first] else repr(cells.iloc[first][:60])
+        cell = "empty" if pd.isna(cells.iloc[first]) or not cells.iloc[first] else repr(cells.iloc[first][:60])
         raise ValueError(f"{file}: {column} of row {first + 2} is {cell}: {advice}")
 
 

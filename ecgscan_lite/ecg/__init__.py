@@ -1,1 +1,1 @@
-"""The electrocardiogram itself: leads, records and how they are read, statements, reports, and tasks."""
+"""The electrocardiogram itself: leads, records and their readers, statements, reports, and tasks."""

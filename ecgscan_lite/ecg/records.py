@@ -119,25 +119,19 @@ def resample(signal: np.ndarray, fs: float, to: float) -> np.ndarray:
     from scipy.signal import resample_poly
 
     ratio = Fraction(to / fs).limit_denominator(10_000)
-    missing = np.isnan(signal)
-    bridged = _bridge(signal.astype(np.float64), missing)
+    missing, bridged = np.isnan(signal), signal.astype(np.float64)
+    if missing.any():
+        import pandas as pd
+
+        bridged = pd.DataFrame(bridged.T).interpolate(limit_direction="both").fillna(0.0).to_numpy().T
     out = resample_poly(bridged, ratio.numerator, ratio.denominator, axis=1, padtype="line").astype(np.float32)
     if missing.any():
         out[_spread(missing, out.shape[1], fs / to)] = np.nan
     return out
 
 
-def _bridge(signal: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    signal[missing.all(axis=1)] = 0.0
-    time = np.arange(signal.shape[1])
-    for lead in np.flatnonzero(np.isnan(signal).any(axis=1)):  # rare, and np.interp takes one lead at a time
-        there = ~missing[lead]
-        signal[lead] = np.interp(time, time[there], signal[lead, there])
-    return signal
-
-
 def _spread(missing: np.ndarray, length: int, step: float) -> np.ndarray:
-    """Which of `length` samples, `step` input samples apart, stand for an input sample that is missing."""
+    """Mask of the `length` output samples, `step` input samples apart, that stand for a missing input sample."""
     centre, reach, end = np.arange(length) * step, max(step - 1.0, 0.0) / 2, missing.shape[1] - 1
     first = np.floor(centre - reach).clip(0, end).astype(int)
     last = np.ceil(centre + reach).clip(0, end).astype(int)
@@ -162,13 +156,10 @@ def to_float32(signal: np.ndarray) -> np.ndarray:
 
 def signal_issues(signal: np.ndarray) -> list[str]:
     """Leads with missing samples, and leads that are flat. Shape: (12, T) mV."""
-    missing = np.isnan(signal)
-    count = missing.sum(axis=1)
+    count = np.isnan(signal).sum(axis=1)
     gone = [f"{LEADS[row]}: {count[row]} samples missing" for row in np.flatnonzero(count)]
-    highest = np.where(missing, -np.inf, signal).max(axis=1)
-    lowest = np.where(missing, np.inf, signal).min(axis=1)
-    flat = (highest - lowest < FLAT_MV) & (count < signal.shape[1])
-    return gone + [f"{LEADS[row]}: flat" for row in np.flatnonzero(flat)]
+    height = np.fmax.reduce(signal, axis=1) - np.fmin.reduce(signal, axis=1)  # NaN where all samples are missing
+    return gone + [f"{LEADS[row]}: flat" for row in np.flatnonzero(height < FLAT_MV)]
 
 
 def _parse_comments(comments: Sequence[str]) -> tuple[float | None, str | None, dict[str, float]]:

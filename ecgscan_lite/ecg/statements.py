@@ -1,8 +1,7 @@
 """The vocabulary of findings: the 71 SCP-ECG statements of PTB-XL, their classes, names, prompts and other codes.
 
-It is the table `statements.csv` beside this file: adding a finding is adding a row.
-
-Findings of other data sets that no SCP statement means have codes of their own here (`OTHER_FINDINGS`).
+It is the table `statements.csv` beside this file: adding a finding is adding a row. Findings of other data sets that no
+SCP statement means have codes of their own here (`OTHER_FINDINGS`).
 
 Codes, kinds and classes are those of `scp_statements.csv` of PTB-XL 1.0.3 (Wagner et al., Scientific Data 7:154, 2020);
 names are written out in full, since a text encoder knows little of abbreviations. SNOMED CT codes and abbreviations are
@@ -39,9 +38,8 @@ class Statement:
     subclass: str | None = None
 
 
-def _read_vocabulary() -> list[dict[str, str]]:
-    with Path(__file__).with_name("statements.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+with Path(__file__).with_name("statements.csv").open(encoding="utf-8", newline="") as _file:
+    _VOCABULARY = list(csv.DictReader(_file))
 
 
 def _group(name: str) -> dict[str, Statement]:
@@ -60,8 +58,6 @@ def _codes_by(column: str) -> dict[str, str]:
     return {other: row["code"] for row in _VOCABULARY for other in filter(None, row[column].split(";"))}
 
 
-_VOCABULARY = _read_vocabulary()
-
 #: The 71 statements by code: 44 diagnostic, 19 form (4 of them diagnostic too), 12 rhythm.
 STATEMENTS = _group("statement")
 
@@ -77,14 +73,15 @@ OTHER_FINDINGS = _group("other")
 _BY_SNOMED = _codes_by("snomed")
 _BY_ABBREVIATION = {name.casefold(): code for name, code in _codes_by("abbreviations").items()}
 
-#: The nine classes of CPSC2018, the statements that a synthetic record may have, and all findings that a SNOMED CT code
-#: is mapped to.
-CPSC2018_STATEMENTS: tuple[str, ...] = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC", "STD_", "STE_")
-SYNTHETIC_STATEMENTS: tuple[str, ...] = (
-    "NORM", "SR", "SARRH", "SBRAD", "STACH", "AFIB", "AFLT", "PACE", "PVC", "PAC", "1AVB", "CLBBB", "CRBBB", "IRBBB",
-    "LAFB", "LVH", "IMI", "ASMI", "AMI", "ISC_", "NDT",
-)  # fmt: skip
-SNOMED_STATEMENTS = tuple(code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in _BY_SNOMED.values())
+
+def in_order(codes: Iterable[str]) -> tuple[str, ...]:
+    """Statements and other findings among some codes, each once, in the order of the vocabulary."""
+    present = set(codes)
+    return tuple(code for code in (*STATEMENTS, *OTHER_FINDINGS) if code in present)
+
+
+#: All findings that a SNOMED CT code is mapped to.
+SNOMED_STATEMENTS = in_order(_BY_SNOMED.values())
 
 
 def prompt(code_or_text: str, task: str = "all") -> str:
@@ -120,6 +117,5 @@ def label_text(statements: Iterable[str]) -> str:
 
     Text made from labels is supervision: nothing uses it as a report unless that is asked for by name.
     """
-    present = set(statements)
-    names = [statement.name for code, statement in STATEMENTS.items() if code in present]
+    names = [STATEMENTS[code].name for code in in_order(statements) if code in STATEMENTS]
     return " ".join(f"{name[0].upper()}{name[1:]}." for name in names)

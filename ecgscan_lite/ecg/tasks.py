@@ -1,51 +1,34 @@
-"""Classification tasks: which classes they have, and which of them the findings of a record belong to.
+"""Classification tasks: their classes, and those of them that the findings of a record belong to.
 
 The four of PTB-XL are those of its benchmark (Strodthoff et al., IEEE JBHI 25:1519, 2021); "all" is every SCP
-statement. The others are named after their data sets:
-
-- "cpsc2018": its nine classes (Liu et al., 2018).
-- "georgia": the 21 classes that the CinC Challenge 2020 scores and Georgia has, with equivalent codes merged as the
-  Challenge merges them. Bradycardia, with 6 records and neither an SCP code nor a cause, is left out.
-- "csn": the 38 diagnoses that the benchmark of Chapman-Shaoxing-Ningbo names (the published split files of MERL, Liu et
-  al., ICML 2024); `CSN_ACRONYMS` translates its column names. A record has a class here if its header names that very
-  diagnosis. The published files look for the acronym anywhere in the text of all diagnoses, so that atrial fibrillation
-  (AFIB) is flutter (AF) too, low voltage (LVQRSAL) is sinus arrhythmia (SA), and ST-T change (STTC) is sinus
-  tachycardia (ST): scores on those labels can't be compared with scores on these.
-- "synthetic": the 21 statements that a synthetic record may have.
+statement. The others are named after their data sets, and `tasks.toml` beside this file lists their classes.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable
+from pathlib import Path
 
-from ecgscan_lite.ecg import statements as vocabulary
-from ecgscan_lite.ecg.statements import OTHER_FINDINGS, STATEMENTS
+from ecgscan_lite.ecg.statements import OTHER_FINDINGS, STATEMENTS, SUBCLASSES, SUPERCLASSES
+
+_LISTED = tomllib.loads(Path(__file__).with_name("tasks.toml").read_text(encoding="utf-8"))
 
 #: Classes of "csn": the benchmark's column -> our code.
-CSN_ACRONYMS: dict[str, str] = {
-    "AQW": "QWAVE", "UW": "UWAVE", "SR": "SR", "WPW": "WPW", "2AVB": "2AVB", "AT": "ATACH", "VB": "VBIG", "ARS": "RAD",
-    "STTC": "NSSTTA", "SA": "SARRH", "STE": "STINT", "VPB": "PVC", "TWO": "INVT", "STTU": "STE_", "ALS": "LAD",
-    "APB": "PAC", "2AVB1": "2AVB1", "PRIE": "LPR", "CCR": "CCR", "CR": "CR", "AF": "AFLT", "AVB": "AVB",
-    "QTIE": "LNGQT", "LBBB": "CLBBB", "VEB": "VESC", "SVT": "SVTAC", "RBBB": "CRBBB", "1AVB": "1AVB", "STDD": "STD_",
-    "MI": "UMI", "AFIB": "AFIB", "TWC": "TAB_", "PWC": "PWC", "ERV": "EREP", "RVH": "RVH", "LVH": "LVH",
-    "ST": "STACH", "JEB": "JESC",
-}  # fmt: skip
+CSN_ACRONYMS: dict[str, str] = _LISTED["csn"]
 
 #: Classes by task.
 _CLASSES: dict[str, tuple[str, ...]] = {
-    "super": tuple(vocabulary.SUPERCLASSES),
-    "sub": tuple(vocabulary.SUBCLASSES),
+    "super": tuple(SUPERCLASSES),
+    "sub": tuple(SUBCLASSES),
     "form": tuple(code for code, statement in STATEMENTS.items() if "form" in statement.kinds),
     "rhythm": tuple(code for code, statement in STATEMENTS.items() if "rhythm" in statement.kinds),
     "all": tuple(STATEMENTS),
-    "cpsc2018": vocabulary.CPSC2018_STATEMENTS,
+    "cpsc2018": tuple(_LISTED["cpsc2018"]),
     "csn": tuple(CSN_ACRONYMS.values()),
-    "georgia": (
-        "1AVB", "AFIB", "AFLT", "CRBBB", "IRBBB", "LAFB", "LAD", "CLBBB", "LVOLT", "IVCD", "PAC", "LNGQT", "QWAVE",
-        "RAD", "SARRH", "SBRAD", "SR", "STACH", "TAB_", "INVT", "PVC",
-    ),
-    "synthetic": vocabulary.SYNTHETIC_STATEMENTS,
-}  # fmt: skip
+    "georgia": tuple(_LISTED["georgia"]),
+    "synthetic": tuple(_LISTED["synthetic"]),
+}
 TASKS: tuple[str, ...] = tuple(_CLASSES)
 
 

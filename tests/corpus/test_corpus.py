@@ -114,6 +114,18 @@ def test_labels_are_joined_by_name(records: list[ECGRecord]) -> None:
     assert corpus.statements([1, -1]) == [records[1].statements, records[-1].statements]
 
 
+def test_joined_corpora_have_the_findings_of_each_and_the_same_names_as_their_records(
+    records: list[ECGRecord], rng: np.random.Generator
+) -> None:
+    """Findings that no SCP statement means (RAD) are kept too, and can be asked for."""
+    others = [replace(make_record(20, 500, rng), statements={"RAD": 100.0, "NORM": 100.0})]
+    both = Corpus.concatenate([Corpus.from_records(others), Corpus.from_records(records)])
+    assert both.statement_names == Corpus.from_records([*others, *records]).statement_names
+    assert set(both.statement_names) == {code for record in [*others, *records] for code in record.statements}
+    assert both.labels(["RAD"])[:, 0].tolist() == [True] + [False] * len(records)
+    assert "RAD" in both.task_labels("georgia")[0]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_task_labels_are_those_of_each_record(records: list[ECGRecord], task: str) -> None:
     names, labels = Corpus.from_records(records).task_labels(task)

@@ -21,9 +21,10 @@ from ecgscan_lite.datasets.synthetic import patients as synthetic_patients
 from ecgscan_lite.datasets.synthetic.dipole import DOWER, Waves, coloured_noise, sum_of_waves, twelve_leads
 from ecgscan_lite.datasets.synthetic.patients import SINUS_RHYTHMS, draw_patient
 from ecgscan_lite.ecg.leads import LEADS, LIMB_IDENTITIES
-from ecgscan_lite.ecg.statements import SYNTHETIC_STATEMENTS as STATEMENTS
+from ecgscan_lite.ecg.tasks import task_names
 
 COUNT = 1200
+STATEMENTS = task_names("synthetic")
 
 
 @cache

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from ecgscan_lite.ecg.statements import (
-    CPSC2018_STATEMENTS,
     OTHER_FINDINGS,
     STATEMENTS,
     SUBCLASSES,
@@ -19,6 +18,7 @@ from ecgscan_lite.ecg.statements import (
     label_text,
     prompt,
 )
+from ecgscan_lite.ecg.tasks import task_names
 
 
 def test_vocabulary_is_that_of_ptbxl(ptbxl_root: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_diagnosis_without_the_same_meaning_has_no_code(text: str) -> None:
 
 def test_cpsc2018_abbreviations_are_its_nine_classes() -> None:
     names = ["Normal", "AF", "I-AVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE"]
-    assert tuple(from_abbreviation(name) for name in names) == CPSC2018_STATEMENTS
+    assert tuple(from_abbreviation(name) for name in names) == task_names("cpsc2018")
     assert from_snomed(" 164889003 ") == from_snomed(164889003) == "AFIB"
 
 

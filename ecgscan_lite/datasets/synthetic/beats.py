@@ -8,60 +8,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from ecgscan_lite.datasets.synthetic.dipole import Waves, rotation
+from ecgscan_lite.datasets.synthetic.dipole import HEART, Waves, rotation
 from ecgscan_lite.datasets.synthetic.patients import Patient
 
-# Ventricular activation, times in ms on the scale of a typical QRS of its kind; x left, y down, z back.
-_NORMAL = np.array([
-    [13, 4.5, -0.12, -0.04, -0.15],
-    [25, 5.5, 0.32, 0.12, -0.36],
-    [38, 6.5, 1.24, 0.60, 0.26],
-    [52, 6.5, 0.06, 0.20, 0.74],
-    [67, 6.5, -0.12, -0.10, 0.30],
-])  # fmt: skip
-_CLBBB = np.array([
-    [18, 9.0, 0.22, 0.10, 0.04],
-    [48, 14.0, 0.70, 0.22, 1.05],
-    [76, 13.0, 0.45, 0.05, 1.00],
-    [103, 14.0, 0.80, -0.02, 0.90],
-    [130, 11.0, 0.20, -0.08, 0.30],
-])  # fmt: skip
-_LAFB = np.array([
-    [14, 5.0, -0.10, 0.16, -0.12],
-    [28, 6.0, 0.48, 0.10, -0.25],
-    [42, 7.5, 0.95, -0.34, 0.30],
-    [58, 7.5, -0.05, -0.50, 0.55],
-    [76, 7.5, -0.30, -0.28, 0.25],
-])  # fmt: skip
-_PACED = np.array([
-    [26, 13.0, 0.22, -0.25, 0.00],
-    [58, 17.0, 0.55, -0.85, 0.70],
-    [90, 17.0, 0.45, -0.85, 0.85],
-    [122, 15.0, 0.40, -0.45, 0.50],
-])  # fmt: skip
-_RIGHT_TERMINAL = np.array([[88, 13.0, -0.44, -0.06, -0.52], [112, 11.0, -0.28, 0.0, -0.32]])
-_INCOMPLETE_TERMINAL = np.array([[75, 8.5, -0.35, -0.12, -0.31]])
 _T_DIRECTION = np.array([0.36, 0.15, -0.25])
 
 
 def _activation(rng: np.random.Generator, patient: Patient) -> np.ndarray:
     """Ventricular activation with the patient's own spread of times, widths and strengths. Shape: (K, 5)."""
-    if patient.has("PACE"):
-        rows = _PACED.copy()
-    elif patient.has("CLBBB"):
-        rows = _CLBBB.copy()
-    else:
-        rows = (_LAFB if patient.has("LAFB") else _NORMAL).copy()
+    kind = next((code for code in ("PACE", "CLBBB", "LAFB") if patient.has(code)), "NORM")
+    rows = np.array(HEART["activation"][kind])
     if patient.has("LVH"):
         rows[2:4, 2:] *= rng.uniform(1.45, 2.1) * np.array([1.1, 0.75, 0.85])
         rows[2:4, 1] *= 1.12
     _infarct(rng, patient, rows)
-    if patient.has("CRBBB"):
-        rows[2:, 4] *= rng.uniform(0.0, 0.6)
-        rows = np.concatenate([rows, _RIGHT_TERMINAL * rng.lognormal(0, 0.2)])
-    elif patient.has("IRBBB"):
-        rows[2:, 4] *= rng.uniform(0.3, 0.9)
-        rows = np.concatenate([rows, _INCOMPLETE_TERMINAL * rng.lognormal(0, 0.25)])
+    for code, least, most, spread in ("CRBBB", 0.0, 0.6, 0.2), ("IRBBB", 0.3, 0.9, 0.25):
+        if patient.has(code):
+            rows[2:, 4] *= rng.uniform(least, most)
+            rows = np.concatenate([rows, np.array(HEART["terminal"][code]) * rng.lognormal(0, spread)])
     strength = np.linalg.norm(rows[:, 2:], axis=1, keepdims=True)
     rows[:, 2:] *= rng.lognormal(0, 0.18, (len(rows), 1))
     rows[:, 2:] += rng.normal(0, 0.13, (len(rows), 3)) * strength

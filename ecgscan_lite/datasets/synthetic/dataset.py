@@ -15,7 +15,7 @@ from ecgscan_lite.datasets.synthetic import beats, dipole, rhythms
 from ecgscan_lite.datasets.synthetic.patients import Patient, draw_patient
 from ecgscan_lite.datasets.synthetic.reports import Findings, write_report
 from ecgscan_lite.ecg.records import ECGRecord
-from ecgscan_lite.ecg.statements import SYNTHETIC_STATEMENTS
+from ecgscan_lite.ecg.tasks import task_names
 
 SPLIT_SIZES: dict[str, int] = {"train": 4000, "val": 500, "test": 1000}
 _SPLIT_STREAMS = {split: stream for stream, split in enumerate(SPLIT_SIZES)}
@@ -41,7 +41,7 @@ class Synthetic:
     """
 
     name = "synthetic"
-    statement_names: tuple[str, ...] = SYNTHETIC_STATEMENTS
+    statement_names: tuple[str, ...] = task_names("synthetic")
 
     def __init__(self, split: str | None = None, *, n: int | None = None, seed: int = 0, fs: float = 100.0) -> None:
         if split is not None and split not in SPLIT_SIZES:

@@ -8,23 +8,19 @@ independent leads. Axes follow Frank: x to the patient's left, y to the feet, z 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ecgscan_lite.ecg.leads import LIMB_FROM_I_II
 
+#: Numbers of the heart and the chest.
+HEART: dict[str, Any] = tomllib.loads(Path(__file__).with_name("heart.toml").read_text(encoding="utf-8"))
+
 #: Dower's matrix, millivolts of a lead per millivolt of Frank's x, y, z; rows I, II, V1-V6. Shape: (8, 3).
-DOWER = np.array([
-    [0.632, -0.235, 0.059],
-    [0.235, 1.066, -0.132],
-    [-0.515, 0.157, -0.917],
-    [0.044, 0.164, -1.387],
-    [0.882, 0.098, -1.277],
-    [1.213, 0.127, -0.601],
-    [1.125, 0.127, -0.086],
-    [0.831, 0.076, 0.230],
-])  # fmt: skip
+DOWER = np.array(HEART["dower"])
 
 # Dower's torso is a mean of the QRS. The atria lie deeper under the left chest and recovery is spread wider, so their
 # waves shrink on the way to V3-V6 by what the median amplitudes of normal adults need.

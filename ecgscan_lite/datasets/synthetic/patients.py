@@ -1,4 +1,4 @@
-"""Synthetic patients: which findings go together, at which age, rate and intervals.
+"""Synthetic patients: combinations of findings, with the ages, rates and intervals that go with them.
 
 Criteria follow Surawicz et al., AHA/ACCF/HRS recommendations for the standardization and interpretation of the
 electrocardiogram, parts III-VI, Circulation 119:e235-e270 (2009). Statements are PTB-XL's SCP codes.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecgscan_lite.ecg.statements import SYNTHETIC_STATEMENTS
+from ecgscan_lite.ecg.tasks import task_names
 
 SINUS_RHYTHMS = frozenset({"SR", "SARRH", "SBRAD", "STACH"})
 
@@ -24,10 +24,10 @@ _QRS_MS = {"CLBBB": (130, 168), "PACE": (135, 180), "CRBBB": (122, 156), "IRBBB"
 
 @dataclass(frozen=True)
 class Patient:
-    """What is drawn once for a record.
+    """A patient with findings and intervals, drawn once for a record.
 
     Attributes:
-        statements: findings, in the order of `SYNTHETIC_STATEMENTS`.
+        statements: findings, in the order of `task_names("synthetic")`.
         age: years.
         rate: ventricular rate to aim at, beats per minute.
         pr: time from the onset of P to the onset of QRS, s; of no use without a P wave.
@@ -125,7 +125,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     shortest, longest = next((_QRS_MS[code] for code in _QRS_MS if code in findings), (78, 106))
     qtc = rng.normal(0.415, 0.018) + 0.03 * (longest > 150)
     return Patient(
-        statements=tuple(code for code in SYNTHETIC_STATEMENTS if code in findings),
+        statements=tuple(code for code in task_names("synthetic") if code in findings),
         age=int(np.clip(age, 18, 95)),
         sex=str(rng.choice(["female", "male"])),
         rate=rate,

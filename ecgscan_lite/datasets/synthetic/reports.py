@@ -55,15 +55,8 @@ def _rhythm_sentence(rng: np.random.Generator, patient: Patient, findings: Findi
 
 
 def _axis_phrase(rng: np.random.Generator, axis: float) -> str:
-    if axis < -30:
-        options = ("left axis deviation", "marked left axis deviation", "axis left")
-    elif axis < 0:
-        options = ("leftward axis", "axis left", "horizontal axis")
-    elif axis < 90:
-        options = ("normal axis", "normal electrical axis", "axis normal", "physiological axis")
-    else:
-        options = ("right axis deviation", "rightward axis", "axis right")
-    phrase = _pick(rng, options)
+    kind = "left" if axis < -30 else "horizontal" if axis < 0 else "normal" if axis < 90 else "right"
+    phrase = _pick(rng, PHRASES["axis"][kind])
     return f"{phrase} ({axis:.0f} degrees)" if rng.random() < 0.2 else phrase
 
 
@@ -107,13 +100,7 @@ def _sentence(text: str) -> str:
 
 
 def write_report(rng: np.random.Generator, patient: Patient, findings: Findings) -> str:
-    """A report that names every statement of the patient and no other.
-
-    Args:
-        rng: source of the wording.
-        patient: statements and intervals.
-        findings: measurements of the record.
-    """
+    """A report that names every statement of the patient and no other, with measurements of the record."""
     codes = [code for code in patient.statements if code not in PHRASES["rhythm"] and code != "NORM"]
     if patient.strain:
         codes.remove("ISC_")

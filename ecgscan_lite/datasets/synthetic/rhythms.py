@@ -57,10 +57,8 @@ def _flutter_intervals(rng: np.random.Generator, patient: Patient, atrial: float
 
 def _premature_beats(rng: np.random.Generator, onsets: np.ndarray) -> np.ndarray:
     """Indices of the beats to come early: one to four at random, or every second or third one."""
-    inside = np.flatnonzero((onsets > 0.4) & (onsets < DURATION - 0.4))
-    inside = inside[inside > 0]
-    draw = rng.random()
-    if draw < 0.15:
+    inside = 1 + np.flatnonzero((onsets[1:] > 0.4) & (onsets[1:] < DURATION - 0.4))
+    if rng.random() < 0.15:
         return inside[1 :: rng.integers(2, 4)]
     wanted = 1 + rng.binomial(3, 0.35)
     return rng.permutation(inside)[:wanted]

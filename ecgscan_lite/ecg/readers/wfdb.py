@@ -44,23 +44,21 @@ def find_header(path: str | os.PathLike[str]) -> Path:
         given = Path(path).absolute()
         stem = given.with_suffix("") if given.suffix in (".hea", ".dat", ".mat") else given
         header = stem.with_name(f"{stem.name}.hea")
-        if header.is_file():
-            # wfdb opens names through fsspec, which takes these for addresses
-            if "::" in str(header) or ":/" in str(header):
-                raise RecordError(f"{header.name}: move it to a folder whose name has no '::' or ':/' in it")
-            return header
-        if given.is_file() and stem == given:
-            raise RecordError(f"{given.name}: not a WFDB record; give a .hea, .dat or .mat")
-    except RecordError:
-        raise
+        found, other = header.is_file(), stem == given and given.is_file()
     except (OSError, ValueError) as error:
         raise RecordError(f"{str(path)[:200]!r}: {reason(error)}") from None
-    raise RecordError(f"{path}: no such record (there is no file {header.name})")
+    if found and ("::" in str(header) or ":/" in str(header)):  # addresses to fsspec, through which wfdb opens names
+        raise RecordError(f"{header.name}: move it to a folder whose name has no '::' or ':/' in it")
+    if not found and other:
+        raise RecordError(f"{given.name}: not a WFDB record; give a .hea, .dat or .mat")
+    if not found:
+        raise RecordError(f"{path}: no such record (there is no file {header.name})")
+    return header
 
 
 @dataclass(frozen=True)
 class _Channel:
-    """What a signal line of a header says; a gain of 0 where it has none."""
+    """Contents of a signal line of a header; a gain of 0 where it has none."""
 
     file: str
     fmt: str
@@ -93,10 +91,11 @@ def read_leads(header_path: Path) -> RecordedLeads:
         raise RecordError("its leads have different sampling rates; resample them to one rate first")
     length = _check_files(channels, header_path.parent, length)
     digital = _decode(header_path, channels, chosen, length)
+    missing = _missing(digital, leads)
     return RecordedLeads(
         rows=np.array(rows),
-        millivolts=_to_physical(digital, leads) * scale,
-        saturated=_find_saturated(digital, leads),
+        millivolts=_to_physical(digital, missing, leads) * scale,
+        saturated=_find_saturated(digital, missing, leads),
         uncalibrated=np.array([channel.gain == 0 for channel in leads]),
         fs=fs * leads[0].per_frame,
         comments=comments,
@@ -252,25 +251,22 @@ def _millivolts_per(unit: str) -> float:
     return MILLIVOLTS[folded]
 
 
-def _to_physical(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:
+def _to_physical(digital: np.ndarray, missing: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:
     """Samples in the units of the header, NaN where missing. Shape: (n, T)."""
     baseline = np.array([[float(lead.baseline)] for lead in leads])  # (n, 1)
     gain = np.array([[lead.gain or UNCALIBRATED_GAIN] for lead in leads])
     with np.errstate(over="ignore", invalid="ignore"):
-        signal = (digital - baseline) / gain
-    signal[_missing(digital, leads)] = np.nan
-    return signal
+        return np.where(missing, np.nan, (digital - baseline) / gain)
 
 
 def _missing(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:
-    """Where the most negative value of the format stands for a missing sample; format 8 has no such value."""
+    """Mask of samples with the most negative value of their format, but for format 8. Shape: (n, T), bool."""
     codes = np.array([[-(2 ** (BITS[lead.fmt] - 1))] for lead in leads])  # (n, 1)
     return (digital == codes) & np.array([[lead.fmt != "8"] for lead in leads])
 
 
-def _find_saturated(digital: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:
-    """Which leads stay at a limit of the converter for `SATURATED_RUN` samples. Shape: (n,)."""
-    missing = _missing(digital, leads)
+def _find_saturated(digital: np.ndarray, missing: np.ndarray, leads: Sequence[_Channel]) -> np.ndarray:
+    """Whether each lead stays at a limit of the converter for `SATURATED_RUN` samples. Shape: (n,), bool."""
     smallest = np.where(missing, np.iinfo(np.int64).max, digital).min(axis=1)
     largest = np.where(missing, np.iinfo(np.int64).min, digital).max(axis=1)
     low, high = np.array(list(map(_limits, smallest, largest, leads))).T[:, :, None]
