@@ -46,12 +46,6 @@ def split_ageing(ageing: str) -> tuple[str, int | None]:
     return preset, int(severity) if colon else None
 
 
-def _known_ageing(ageing: str) -> str:
-    if ageing != "none":
-        split_ageing(ageing)
-    return ageing
-
-
 def _as_tuple(value: Any) -> Any:
     """One name stands for a list of one."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
@@ -59,7 +53,7 @@ def _as_tuple(value: Any) -> Any:
 
 Several = BeforeValidator(_as_tuple)
 Names = Annotated[tuple[str, ...], Field(min_length=1), Several]
-Ageing = Annotated[str, AfterValidator(_known_ageing)]
+Ageing = Annotated[str, AfterValidator(lambda ageing: (ageing == "none" or split_ageing(ageing)) and ageing)]
 Task = Annotated[str, AfterValidator(lambda task: task_names(task) and task)]
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, gt=0)]
@@ -102,7 +96,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class PageSettings:
-    """The pages that the image encoder sees, rendered anew at every step.
+    """The pages that the image encoder sees, rendered again at every step.
 
     Attributes:
         layouts: names of page layouts; each page has one of them, those that are named twice twice as often.
