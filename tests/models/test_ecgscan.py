@@ -137,7 +137,7 @@ def test_weights_outlast_additions_to_the_library(
         added = {"NEW": replace(statements.STATEMENTS["NORM"], code="NEW")} | statements.STATEMENTS
         monkeypatch.setattr(statements, "STATEMENTS", added)
     else:
-        monkeypatch.setattr(datasets, "_HOMES", {"new": ("new", "New")} | datasets._HOMES)
+        monkeypatch.setattr(datasets, "_CLASSES", {"new": ("new", "New")} | datasets._CLASSES)
         monkeypatch.setattr(datasets, "DATASETS", ("new", *datasets.DATASETS))
     loaded = es.load(tmp_path, device="cpu")
     assert loaded.layouts == model.layouts
