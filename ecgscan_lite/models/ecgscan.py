@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from ecgscan_lite.models.preprocessing import ImageLike
 
-MINILM_DIM = 384  # width of the default text encoder
 SIGNAL_ENCODERS = {"resnet": SignalResNet, "vit": SignalViT}
 
 
@@ -43,7 +42,7 @@ class ECGScan(nn.Module):
     Args:
         encoder_settings: choice of encoders; None for the default ones.
         page_size: (height, width) in px that images are fitted to.
-        text_dim: width of the text encoder's embeddings.
+        text_dim: width of the text encoder's embeddings; that of the default one is 384.
         layouts: names of the page layouts that the decoder tells apart, in the order of its logits; None for all that
             can be rendered.
     """
@@ -52,7 +51,7 @@ class ECGScan(nn.Module):
         self,
         encoder_settings: EncoderSettings | None = None,
         page_size: tuple[int, int] = (128, 192),
-        text_dim: int = MINILM_DIM,
+        text_dim: int = 384,
         layouts: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
@@ -107,7 +106,7 @@ class ECGScan(nn.Module):
         Args:
             signals: mV in the order of `LEADS`; NaN counts as 0. Shape: (12, T) or (N, 12, T).
             fs: sampling rate, Hz.
-            features: as in `embed_images`.
+            features: return the encoder's features instead of the joint space.
             batch_size: number of signals that are encoded at once.
 
         Returns:
@@ -139,9 +138,8 @@ class ECGScan(nn.Module):
         """
         findings = [split_report(report) or [report] for report in reports]
         distinct = list(dict.fromkeys(chain.from_iterable(findings)))
-        row = {finding: number for number, finding in enumerate(distinct)}
-        embeddings = self.embed_texts(distinct)
-        means = [embeddings[[row[finding] for finding in of_report]].mean(axis=0) for of_report in findings]
+        embedding = dict(zip(distinct, self.embed_texts(distinct), strict=True))
+        means = [np.mean([embedding[finding] for finding in of_report], axis=0) for of_report in findings]
         means = np.array(means, np.float32).reshape(-1, self.encoder_settings.embedding_dim)
         return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
 
@@ -153,7 +151,7 @@ class ECGScan(nn.Module):
         """Score findings that the model was never trained to classify.
 
         Args:
-            images: as in `embed_images`.
+            images: one image or several, as `embed_images` takes them.
             statements: SCP codes ("AFIB") or findings in words ("atrial fibrillation"); one or several.
 
         Returns:
@@ -181,7 +179,7 @@ class ECGScan(nn.Module):
         """Write `model.safetensors` and `model.json` to a folder; `load` reads them back.
 
         Args:
-            folder: where to write; made if it is not there.
+            folder: folder of the two files; made if it is not there.
             half: write floating-point weights in half precision.
             notes: anything that JSON can hold, added to `model.json`.
         """
@@ -237,7 +235,7 @@ def load(source: str | Path | None = None, device: str | torch.device | None = N
     Args:
         source: a folder with `model.safetensors` and `model.json`, such as a run of `pretrain`; the id of a repository
             with these files on the Hugging Face hub; or None for the weights that come with the package.
-        device: where to put it; None takes a GPU if there is one.
+        device: device of the model; None for a GPU if there is one.
 
     Raises:
         ModelError: there are no such files, or they are not the weights of a model.
@@ -259,8 +257,6 @@ def _as_list(texts: str | Sequence[str]) -> list[str]:
 
 
 def _head(features: int, embedding_dim: int) -> nn.Sequential:
-    """From the features of an encoder to the joint space."""
-    hidden = 2 * embedding_dim
-    return nn.Sequential(
-        nn.LayerNorm(features), nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, embedding_dim)
-    )
+    """The head from an encoder's features to the joint space. Shape: (..., features) -> (..., embedding_dim)."""
+    wide = 2 * embedding_dim
+    return nn.Sequential(nn.LayerNorm(features), nn.Linear(features, wide), nn.GELU(), nn.Linear(wide, embedding_dim))

@@ -15,7 +15,7 @@ POSITION_BANDS = 12  # the finest wave is a sixth of the page long
 
 
 class PageEncoding(NamedTuple):
-    """What an image encoder makes of B pages.
+    """Output of an image encoder for B pages.
 
     Attributes:
         features: features pooled over the page. Shape: (B, F).

@@ -24,7 +24,7 @@ INK_ROWS, INK_COLUMNS = 128, 192  # larger pages are averaged down to these, so 
 
 
 class DecoderOutput(NamedTuple):
-    """What the decoder reads from B pages, by K known layouts.
+    """Output of the decoder for B pages and K known layouts.
 
     Attributes:
         leads: mV at 100 Hz. Shape: (B, 12, 1000).
@@ -51,8 +51,8 @@ def fitted_ink(pages: Tensor) -> Tensor:
 class LeadDecoder(nn.Module):
     """Finds where on the page each half second of each lead is, and reads it there.
 
-    There are 12 x 20 queries, one for each 0.5 s of each lead. A `PageLocalizer` estimates the page's layout and how it
-    lies in the image, which gives the position of each query. Attention to the tokens, by position and by content,
+    There are 12 x 20 queries, one for each 0.5 s of each lead. A `PageLocalizer` estimates the page's layout and its
+    corners in the image, which gives the position of each query. Attention to the tokens, by position and by content,
     gives the query its context. It samples a window of the ink around its position, and one small network, the same for
     all queries, turns window and context into samples of the lead and the probability that the page shows them. What is
     shown is refined by the other leads at the same time, and what is hidden is a weighted sum of what is shown, with
@@ -124,7 +124,7 @@ class LeadDecoder(nn.Module):
         attention = (q @ k.mT / self.HEAD_DIM**0.5 + by_position).softmax(dim=-1)  # (B, heads, Q, N)
         return (attention @ v).transpose(1, 2).flatten(2) + queries
 
-    def _combine_leads(self, context: Tensor, patches: Tensor, shown: Tensor) -> Tensor:
+    def _combine_leads(self, context: Tensor, patches: Tensor, visibility: Tensor) -> Tensor:
         """Refine what the page shows, and fill in what it hides, from all leads at the same time.
 
         Shape: (B, Q, dim), (B, Q, 50), probabilities (B, 12, 20, 1); returns (B, 12, 20, 50).
@@ -132,10 +132,10 @@ class LeadDecoder(nn.Module):
         leads = self.lead_norm(context).unflatten(1, (12, PATCHES)).transpose(1, 2)  # (B, 20, 12, dim)
         query, key = (f(leads).unflatten(-1, (2, -1)).movedim(-2, 0) for f in (self.lead_query, self.lead_key))
         refine, fill = (query @ key.mT).float() / self.HEAD_DIM**0.5  # (B, 20, 12, 12) each
-        patches, shown = patches.unflatten(1, (12, PATCHES)).transpose(1, 2), shown.transpose(1, 2)
+        patches, visibility = patches.unflatten(1, (12, PATCHES)).transpose(1, 2), visibility.transpose(1, 2)
         with single_precision(patches.device):
-            visible = shown * (patches + refine @ patches)  # (B, 20, 12, 50)
-            return (visible + (1 - shown) * (fill @ visible)).transpose(1, 2)
+            visible = visibility * (patches + refine @ patches)  # (B, 20, 12, 50)
+            return (visible + (1 - visibility) * (fill @ visible)).transpose(1, 2)
 
     def _sample_windows(self, dark: Tensor, positions: Tensor, affine: Tensor) -> Tensor:
         """The ink in a window around each position, rotated and scaled as the page is in the image.

@@ -1,4 +1,4 @@
-"""How a page lies in its image: where its corners are, and which layout it has."""
+"""The position of a page in its image, given by its corners, and its layout."""
 
 from __future__ import annotations
 

@@ -19,13 +19,10 @@ class SignalResNet(nn.Module):
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256)) -> None:
         super().__init__()
-        stages: list[nn.Module] = [
-            nn.Conv2d(12, widths[0], (1, 15), stride=(1, 2), padding=(0, 7), bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(inplace=True),
-        ]
-        stages += [_ResidualBlock(a, b) for a, b in zip((widths[0], *widths[:-1]), widths, strict=True)]
-        self.stages = nn.Sequential(*stages).to(memory_format=torch.channels_last)
+        convolution = nn.Conv2d(12, widths[0], (1, 15), stride=(1, 2), padding=(0, 7), bias=False)
+        blocks = [_ResidualBlock(a, b) for a, b in zip((widths[0], *widths[:-1]), widths, strict=True)]
+        stages = nn.Sequential(convolution, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True), *blocks)
+        self.stages = stages.to(memory_format=torch.channels_last)
         self.feature_dim = 2 * widths[-1]
 
     def forward(self, signal: Tensor) -> Tensor:

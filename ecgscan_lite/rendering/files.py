@@ -74,8 +74,8 @@ def write_pages(
     """
     renderer = _Renderer(Path(source), Path(out), layout, ageing, paper, image_format, paper_size, dpi, seed, jobs)
     records = _find_records(renderer.source)
-    pages = tqdm(renderer.write_all(records), desc="rendering", unit="page", total=len(records), disable=None)
-    results = list(pages)
+    written = renderer.write_all(records)
+    results = list(tqdm(written, desc="rendering", unit="page", total=len(records), disable=None))
     images = [image for image, error in results if error is None]
     refused = [error for _, error in results if error is not None]
     if not images:
@@ -140,10 +140,11 @@ class _Renderer:
             record = _read(self.source, location)
         except RecordError as error:
             return image, str(error)
-        mark = self._mark(record)
+        size = paper_size_px(self.paper_size, self.dpi)
+        how = (self.layout, self.ageing, self.paper, self.image_format, size, self.seed, record.fs)
+        mark = f"{zlib.crc32(repr(how).encode()):08x}{zlib.crc32(record.signal.tobytes()):08x}"
         if image.is_file() and _written_mark(truth) == mark:
             return image, None
-        size = paper_size_px(self.paper_size, self.dpi)
         seed = zlib.crc32(f"{self.seed}/{name}".encode()) & 0x7FFFFFFF
         page = render(record.signal, record.fs, self.layout, size, self.ageing, [seed], self.paper)
         truth.unlink(missing_ok=True)  # written last, it says that the image beside it is complete
@@ -152,23 +153,14 @@ class _Renderer:
             pixels = page.image[0].permute(1, 2, 0).contiguous().cpu().numpy()
             Image.fromarray(pixels).save(file, format=image_format, dpi=(dpi, dpi), **options)
         with write_atomically(truth) as file:
-            text = json.dumps(
-                {"mark": mark, **_truth(page, record)},
-                ensure_ascii=False,
-                default=lambda xy: np.round(xy.astype(float), 2).tolist(),
-            )
+            content = {"mark": mark, **_truth(page, record)}
+            text = json.dumps(content, ensure_ascii=False, default=lambda xy: np.round(xy.astype(float), 2).tolist())
             file.write_text(text + "\n", encoding="utf-8")
         return image, None
 
-    def _mark(self, record: ECGRecord) -> str:
-        """Checksum of the record and of what its page depends on."""
-        size = paper_size_px(self.paper_size, self.dpi)
-        how = (self.layout, self.ageing, self.paper, self.image_format, size, self.seed, record.fs)
-        return f"{zlib.crc32(repr(how).encode()):08x}{zlib.crc32(record.signal.tobytes()):08x}"
-
 
 def _written_mark(truth: Path) -> str | None:
-    """The mark in the truth of an existing page, or None."""
+    """The mark of an existing page, a checksum of its record and arguments, from the truth; None without one."""
     try:
         return json.loads(truth.read_text(encoding="utf-8"))["mark"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -190,7 +182,7 @@ def _read(source: Path, location: Path | int) -> ECGRecord:
 
 
 def _truth(page: Page, record: ECGRecord) -> dict[str, Any]:
-    """What is known of a page; positions in px, x before y.
+    """The truth of a page; positions in px, x before y.
 
     Of a page without ageing, a trace's millivolts are sign * (zero - xy)[:, 1] / px_per_mm / gain. `visible` has the
     first sample and one past the last of each visible run of each lead.

@@ -1,4 +1,4 @@
-"""From the flat page to the image: a bend and a projective map, used for the pixels and for the truth."""
+"""The map from the flat page to the image: a bend and a projection, used for the pixels and for the truth."""
 
 from __future__ import annotations
 
@@ -29,11 +29,6 @@ class Geometry:
     forward: np.ndarray
     bend: np.ndarray | None = None
 
-    @classmethod
-    def identity(cls, pages: int, size: Size) -> Geometry:
-        """Flat pages that fill their image."""
-        return cls(size, size, np.tile(np.eye(3), (pages, 1, 1)))
-
     def __getitem__(self, pages: slice) -> Geometry:
         return replace(self, forward=self.forward[pages], bend=None if self.bend is None else self.bend[pages])
 
@@ -55,7 +50,7 @@ class Geometry:
         return bent - np.column_stack((np.zeros(len(bent)), self._rise_of(page, bent[:, 0])))
 
     def inside(self, x: Tensor, y: Tensor) -> Tensor:
-        """Which points of the flat page are within the images. Shapes: (n,), (B, n) -> bool (B, n)."""
+        """Mask of the points of the flat page that are within the images. Shapes: (n,), (B, n) -> bool (B, n)."""
         return self._project(x, y)[3]
 
     def positions(self, x: Tensor, y: Tensor) -> Tensor:
@@ -80,7 +75,7 @@ class Geometry:
         return grid
 
     def paper_coverage(self, grid: Tensor) -> Tensor:
-        """How much paper is in each pixel of a sampling grid: what bilinear sampling of a page of ones would give.
+        """Share of paper in each pixel of a sampling grid, as bilinear sampling of a page of ones would give it.
 
         Shape: (B, 2, h, w) -> (B, h, w).
         """
@@ -98,12 +93,12 @@ class Geometry:
         return u, v, w, (w > 0) & (u >= 0) & (u <= width * w) & (v >= 0) & (v <= height * w)
 
     def _rise(self, x: Tensor) -> Tensor:
-        """How far the wave moves points at x, px. Shape: (B, ...) or (1, ...) -> (B, ...)."""
+        """Distance that the wave moves points at x, px. Shape: (B, ...) or (1, ...) -> (B, ...)."""
         amplitude, frequency, phase = torch.from_numpy(self.bend).to(x.device).T.reshape(3, -1, *[1] * (x.ndim - 1))
         return (amplitude * torch.sin(2 * torch.pi * frequency * x.double() + phase)).float()
 
     def _rise_of(self, page: int, x: np.ndarray) -> np.ndarray:
-        """As `_rise`, of one page in double precision. Shape: (n,) -> (n,)."""
+        """The distance of `_rise` for one page, in double precision. Shape: (n,) -> (n,)."""
         amplitude, frequency, phase = (0.0, 0.0, 0.0) if self.bend is None else self.bend[page]
         return amplitude * np.sin(2 * np.pi * frequency * x + phase)
 

@@ -50,50 +50,33 @@ class Layout:
     Variants are made with `dataclasses.replace`. The size follows the signal: at 50 mm/s a page of 10 s is twice as
     wide, and `replace(layout, speed=50.0, seconds=5.0)` shows half the time on a page of the same size.
 
-    Attributes:
-        name: name for `render(layout=...)`.
-        rows: the leads of each row from left to right, "-aVR" for an inverted one; a row with n leads shows n
-            consecutive parts of `seconds`.
-        pitch: distance between rows.
-        seconds: time that a whole row shows, s.
-        speed: paper speed, mm/s.
-        gain: gain, mm/mV.
-        left: start of the traces; a calibration pulse on the left is before it.
-        right: blank margin after the traces, and after a calibration pulse on the right.
-        label: position of the lower left corner of a label in the upper left corner of its strip, from the left end of
-            the zero line (y downwards); mirrored in the other corners.
-        label_height: height of a capital letter.
-        pulse: lengths of the calibration pulse of 1 mV (before, wide, after); it has the limb leads' `gain`.
-        chest_gain: gain of V1 to V6, mm/mV; None: `gain`.
-        pulse_at: side of the calibration pulse: "left", "right" or "none".
-        label_at: corner of its strip that a label is in, one of `CORNERS`.
-        separator: length of the ticks across the zero line where leads change within a row; 0: none.
-        caption: whether a line below the traces gives speed and gain.
-        font: font of the labels and lines of text, one of `FONTS`.
-        header: a line above the traces, such as the device's name; what identifies a person does not belong in it.
-
     Raises:
         ValueError: no such lead, side, corner or font, a header of several lines, or a length, time or scale that is
             not above 0.
     """
 
-    name: str
+    name: str  #: name for `render(layout=...)`
+    #: leads of each row from left to right, "-aVR" for an inverted one; n leads show n consecutive parts of `seconds`
     rows: tuple[tuple[str, ...], ...]
-    pitch: float
-    seconds: float = 10.0
-    speed: float = 25.0
-    gain: float = 10.0
-    left: float = 10.0
-    right: float = 2.5
+    pitch: float  #: distance between rows
+    seconds: float = 10.0  #: time that a whole row shows, s
+    speed: float = 25.0  #: paper speed, mm/s
+    gain: float = 10.0  #: gain, mm/mV
+    left: float = 10.0  #: start of the traces; a calibration pulse on the left is before it
+    right: float = 2.5  #: blank margin after the traces, and after a calibration pulse on the right
+    #: position of the lower left corner of a label in the upper left corner of its strip, from the left end of the zero
+    #: line (y downwards); mirrored in the other corners
     label: tuple[float, float] = (1.5, -9.0)
-    label_height: float = 2.8
+    label_height: float = 2.8  #: height of a capital letter
+    #: lengths of the calibration pulse of 1 mV (before, wide, after); it has the limb leads' `gain`
     pulse: tuple[float, float, float] = (1.25, 5.0, 1.25)
-    chest_gain: float | None = None
-    pulse_at: str = "left"
-    label_at: str = "upper left"
-    separator: float = 0.0
-    caption: bool = False
-    font: str = "sans"
+    chest_gain: float | None = None  #: gain of V1 to V6, mm/mV; None for `gain`
+    pulse_at: str = "left"  #: side of the calibration pulse: "left", "right" or "none"
+    label_at: str = "upper left"  #: corner of its strip that a label is in, one of `CORNERS`
+    separator: float = 0.0  #: length of the ticks across the zero line where leads change within a row; 0 for none
+    caption: bool = False  #: whether a line below the traces gives speed and gain
+    font: str = "sans"  #: font of the labels and lines of text, one of `FONTS`
+    #: a line above the traces, such as the device's name; what identifies a person does not belong in it
     header: str = ""
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ class Box(NamedTuple):
 
 @dataclass(eq=False)
 class Page:
-    """What `render` returns: B pages. Pixel (row r, column c) covers [c, c + 1) x [r, r + 1).
+    """B pages, as `render` returns them. Pixel (row r, column c) covers [c, c + 1) x [r, r + 1).
 
     Everything but `image` and `px_per_mm` is computed when it is first asked for.
 
@@ -58,7 +58,7 @@ class Page:
         px_per_mm: scale of each page before its perspective, px/mm. Shape: float32 (B,).
         signal: the signals that were rendered, mV. Shape: float32 (B, 12, T).
         fs: sampling rate, Hz.
-        plan: where the samples are on a page without ageing.
+        plan: positions of the samples on a page without ageing.
         geometry: map from a page without ageing to the image; None for clean pages.
     """
 
@@ -84,15 +84,15 @@ class Page:
         image = self.image[:, :, top : top + height, left : left + width]
         return replace(self, image=image, geometry=self._geometry.cropped(top, left, height, width))
 
-    @property
+    @cached_property
     def _geometry(self) -> Geometry:
         """The geometry of clean pages too."""
-        frame = self.plan.frame
-        return self.geometry or Geometry.identity(len(self), (frame.height, frame.width))
+        size = (self.plan.frame.height, self.plan.frame.width)
+        return self.geometry or Geometry(size, size, np.tile(np.eye(3), (len(self), 1, 1)))
 
     @cached_property
     def ink_mask(self) -> Tensor:
-        """How far the traces' pen covers each pixel, whatever happened to its ink. Shape: uint8 (B, H, W)."""
+        """Coverage of each pixel by the traces' pen, whatever happened to its ink. Shape: uint8 (B, H, W)."""
         ink = raster.trace_ink(self.signal, self.plan).float().mul_(255 / raster.FULL)
         if self.geometry is not None:
             grid = self.geometry.sampling_grid(0, ink.device).permute(0, 2, 3, 1)
@@ -101,7 +101,7 @@ class Page:
 
     @cached_property
     def visible(self) -> Tensor:
-        """Which samples the page shows: in its layout, not missing, on paper and image. Shape: bool (B, 12, T)."""
+        """Mask of the samples on the page: in its layout, not missing, on paper and image. Shape: bool (B, 12, T)."""
         visible = torch.zeros_like(self.signal, dtype=torch.bool)
         for span, drawn in zip(self.plan.spans, self._drawn, strict=True):
             visible[:, span.lead, span.first : span.last + 1] |= drawn
@@ -154,14 +154,13 @@ class Page:
     @cached_property
     def label_boxes(self) -> list[list[Box]]:
         """For each page the box around every lead's name that is, at least in part, in the image."""
-        return [self._label_boxes(page) for page in range(len(self))]
-
-    def _label_boxes(self, page: int) -> list[Box]:
-        boxes = []
+        boxes: list[list[Box]] = [[] for _ in range(len(self))]
         for strip, (x0, y0, x1, y1) in label_boxes(self.plan.frame):
-            corners = self._to_image(page, np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
-            if (corners.max(0) > 0).all() and (corners.min(0) < self.image.shape[:1:-1]).all():
-                boxes.append(self._box(strip.lead, corners, 0.0))
+            flat = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+            for page, of_page in enumerate(boxes):
+                corners = self._geometry.to_image(page, flat)
+                if (corners.max(0) > 0).all() and (corners.min(0) < self.image.shape[:1:-1]).all():
+                    of_page.append(self._box(strip.lead, corners, 0.0))
         return boxes
 
     def _box(self, lead: str, xy: np.ndarray, margin: float) -> Box:
@@ -184,9 +183,6 @@ class Page:
         for first, stop in edges.reshape(-1, 2):
             x, zero = span.x0 + np.arange(first, stop) * span.step, np.full(stop - first, span.zero)
             lines = (zero - span.gain * signal[first:stop], zero)
-            xy, zero = (self._to_image(page, np.column_stack((x, y))).astype(np.float32) for y in lines)
+            xy, zero = (self._geometry.to_image(page, np.column_stack((x, y))).astype(np.float32) for y in lines)
             traces.append(Trace(span.strip.lead, first / self.fs, xy, zero, span.strip.gain, span.strip.sign))
         return traces
-
-    def _to_image(self, page: int, xy: np.ndarray) -> np.ndarray:
-        return xy if self.geometry is None else self.geometry.to_image(page, xy)

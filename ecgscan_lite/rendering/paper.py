@@ -13,27 +13,20 @@ PATTERNS = ("lines", "dots", "none")
 
 @dataclass(frozen=True)
 class Paper:
-    """Colours and widths of paper, grid and ink.
-
-    Attributes:
-        paper, grid, ink: colours, RGB from 0 to 255; `INKS` has two for `ink`.
-        minor_width, major_width: widths of the lines or dots every 1 mm and every 5 mm, mm.
-        minor_density: opacity of the grid every 1 mm; every 5 mm it is 1.
-        pen: width of traces and calibration pulses, mm.
-        pattern: pattern of the grid: "lines", "dots" every mm (larger ones on the 5 mm lines), or "none".
+    """Colours, RGB from 0 to 255, and widths of paper, grid and ink.
 
     Raises:
         ValueError: unknown pattern, or a pen that is not above 0 and at most 5 mm wide.
     """
 
-    paper: tuple[int, int, int] = (255, 252, 248)
-    grid: tuple[int, int, int] = (232, 120, 120)
-    ink: tuple[int, int, int] = (18, 18, 26)
-    minor_width: float = 0.10
-    major_width: float = 0.20
-    minor_density: float = 0.65
-    pen: float = 0.40
-    pattern: str = "lines"
+    paper: tuple[int, int, int] = (255, 252, 248)  #: colour of the paper
+    grid: tuple[int, int, int] = (232, 120, 120)  #: colour of the grid
+    ink: tuple[int, int, int] = (18, 18, 26)  #: colour of traces and text; `INKS` has two
+    minor_width: float = 0.10  #: width of the lines or dots every 1 mm, mm
+    major_width: float = 0.20  #: width of the lines or dots every 5 mm, mm
+    minor_density: float = 0.65  #: opacity of the grid every 1 mm; every 5 mm it is 1
+    pen: float = 0.40  #: width of traces and calibration pulses, mm
+    pattern: str = "lines"  #: pattern of the grid: "lines", "dots" every mm (larger on the 5 mm lines), or "none"
 
     def __post_init__(self) -> None:
         if self.pattern not in PATTERNS:

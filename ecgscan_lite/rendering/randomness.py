@@ -45,7 +45,7 @@ _STREAMS = (
 
 
 def stream(name: str, seeds: np.ndarray, n: int) -> np.ndarray:
-    """As `uniforms`, in an artefact's own stream: adding an artefact to a page leaves the others as they were."""
+    """`uniforms` of an artefact's own stream: adding an artefact to a page leaves the others as they were."""
     return uniforms(seeds ^ (np.uint64(_STREAMS.index(name) + 1) << np.uint64(56)), n)
 
 

@@ -52,42 +52,31 @@ class Span:
 
 @dataclass(frozen=True)
 class RasterPlan:
-    """All that rendering needs and that does not depend on the signal, on the device; M sub-columns over all strips.
-
-    Attributes:
-        n_samples: number of samples of which any is drawn.
-        radius: half the width of the pen, px.
-        subcolumns, reach: number of sub-columns of a pixel, and of those that the pen extends to either side.
-        index: samples before, after and nearest each sub-column, in the flattened (12, n_samples + 1) signal whose last
-            sample is missing. Shape: (3 * M,).
-        fraction, zero, gain: position between the samples, zero line and gain in each sub-column. Shape: (M,).
-        cell: where the column of a sub-column starts in the accumulator. Shape: (M - 2 * reach,).
-        static: difference array of labels and pulses. Shape: (W, H + 2).
-        paper, contrast: colour without ink (times FULL, plus a half), and what ink adds. Shape: int16 (3, H, W).
-        grid: opacity of the grid in [0, 1]. Shape: float32 (H, W).
-    """
+    """All that rendering needs and that does not depend on the signal, on the device; M sub-columns over all strips."""
 
     frame: Frame
     style: Paper
     spans: tuple[Span, ...]
-    n_samples: int
-    radius: float
-    subcolumns: int
-    reach: int
+    n_samples: int  #: number of samples of which any is drawn
+    radius: float  #: half the width of the pen, px
+    subcolumns: int  #: number of sub-columns of a pixel
+    reach: int  #: number of sub-columns that the pen extends to either side
+    #: samples before, after and nearest each sub-column in the flattened (12, n_samples + 1) signal, whose last sample
+    #: is missing, (3 * M,)
     index: Tensor
-    fraction: Tensor
-    zero: Tensor
-    gain: Tensor
-    cell: Tensor
-    sign: Tensor
-    static: Tensor
-    paper: Tensor
-    contrast: Tensor
-    grid: Tensor
+    fraction: Tensor  #: position between the samples in each sub-column, (M,)
+    zero: Tensor  #: zero line in each sub-column, px, (M,)
+    gain: Tensor  #: gain in each sub-column, px/mV, (M,)
+    cell: Tensor  #: start of a sub-column's column in the accumulator, (M - 2 * reach,)
+    sign: Tensor  #: signs of the upper and the lower end of a stroke, (2, 1)
+    static: Tensor  #: difference array of labels and pulses, (W, H + 2)
+    paper: Tensor  #: colour without ink, times FULL, plus a half, int16 (3, H, W)
+    contrast: Tensor  #: colour that ink adds, int16 (3, H, W)
+    grid: Tensor  #: opacity of the grid in [0, 1], float32 (H, W)
 
 
 def _spans(frame: Frame, fs: float, n_samples: int) -> tuple[Span, ...]:
-    """Which samples of which lead are on which strip; a strip shows the times start <= t < start + duration."""
+    """The samples that are on each strip; a strip shows the times start <= t < start + duration."""
     step = frame.layout.speed * frame.px_per_mm / fs
     spans = []
     for strip in frame.layout.strips:
@@ -217,7 +206,7 @@ def _integrate(total: Tensor, plan: RasterPlan) -> Tensor:
 
 
 def ink(signal: Tensor, plan: RasterPlan) -> Tensor:
-    """How far ink covers every pixel: traces, labels and calibration pulses.
+    """Coverage of every pixel by ink: traces, labels and calibration pulses.
 
     Shape: signal float32 (B, 12, T) in mV, NaN where samples are missing -> int16 (B, H, W) in [0, FULL].
     """
@@ -225,7 +214,7 @@ def ink(signal: Tensor, plan: RasterPlan) -> Tensor:
 
 
 def trace_ink(signal: Tensor, plan: RasterPlan) -> Tensor:
-    """As `ink`, for the traces alone: no labels, pulses or text."""
+    """The `ink` of the traces alone: no labels, pulses or text."""
     bare = torch.zeros_like(plan.static)
     bare[:, 0] = plan.subcolumns // 2  # so that the shift at the end rounds to nearest
     return ink(signal, replace(plan, static=bare))

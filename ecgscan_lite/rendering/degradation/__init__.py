@@ -1,1 +1,1 @@
-"""What time, scanners and phones do to a page."""
+"""Degradation of a page by time, scanners and phones."""

@@ -1,4 +1,4 @@
-"""From a page's ink to its degraded colour.
+"""The degraded colour of a page, from its ink.
 
 A page is densities, each the covered fraction of a pixel: of paper, grid and ink, and of pens and stamps if there are
 any. All that is linear is done to the densities: one resampling for all geometry, then blur. Colour comes last: one
@@ -81,7 +81,7 @@ class Degradations:
             _compress(out, self.draws["jpeg"][:, 0])
 
     def _amount(self, name: str, device: torch.device) -> Tensor:
-        """How strong an artefact is. Shape: (B, 1, 1, 1)."""
+        """Strength of an artefact on each page. Shape: (B, 1, 1, 1)."""
         return torch.from_numpy(self.draws[name][:, :1]).to(device=device, dtype=torch.float32).view(-1, 1, 1, 1)
 
     def _dyes(self) -> list[str]:
@@ -194,7 +194,7 @@ def _luma(colours: tuple[Tensor, ...]) -> Tensor:
 
 
 def _compress(pages: Tensor, quality: np.ndarray) -> None:
-    """To JPEG and back, in place, on the CPU so that every device agrees. Shapes: uint8 (B, 3, H, W), (B,)."""
+    """Compress to JPEG and back, in place, on the CPU so that every device agrees. Shapes: uint8 (B, 3, H, W), (B,)."""
     from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
     for page, level in zip(pages, quality.astype(int), strict=True):

@@ -1,4 +1,4 @@
-"""What is added to a printed page: handwritten notes, a stamp, a barcode, and the dust on a scanner's glass.
+"""Additions to a printed page: handwritten notes, a stamp, a barcode, and the dust on a scanner's glass.
 
 Notes, stamps and dust are the dots of a round pen; a pixel has the coverage of its nearest dot, so that neither their
 number nor their order matters. No words are names: strokes that look like writing, and stamps that every archive has.
@@ -26,7 +26,7 @@ _SPECKS, _HAIRS, _HAIR = 40, 2, 12.0  # numbers, and largest length of a hair, m
 
 
 def dots(xy: Tensor, radius: float, height: int, width: int) -> Tensor:
-    """How far each pixel is covered by its nearest dot, in whole numbers of 255.
+    """Coverage of each pixel by its nearest dot, in whole numbers of 255.
 
     A dot smaller than a pixel is fainter instead. Shapes: centres in px, NaN for none, (B, P, 2) -> float32 (B, H, W).
     """

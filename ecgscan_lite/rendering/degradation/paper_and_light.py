@@ -136,7 +136,7 @@ def _blots(
 
 
 def _cos(angle: Tensor) -> Tensor:
-    """In double precision, so that the float is the same on every device."""
+    """The cosine, in double precision, so that the float is the same on every device."""
     return angle.double().cos().float()
 
 
@@ -162,7 +162,7 @@ def _step(z: Tensor) -> Tensor:
 
 
 def _uniforms(name: str, seeds: np.ndarray, n: int, device: torch.device) -> Tensor:
-    """As `stream`, on a device. Shape: float32 (B, n)."""
+    """The numbers of `stream` on a device. Shape: float32 (B, n)."""
     return torch.from_numpy(stream(name, seeds, n)).to(device=device, dtype=torch.float32)
 
 

@@ -1,8 +1,10 @@
-"""Artefacts of ageing, scanning and photographing, with their ranges, severities and presets."""
+"""Artefacts of ageing, scanning and photographing, with their ranges and severities; the presets are `presets.toml`."""
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -14,69 +16,37 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Ageing:
-    """Artefacts as ranges (low, high); those of each page are drawn uniformly, from its seed.
+    """Artefacts as ranges (low, high); those of each page are drawn uniformly, from its seed."""
 
-    Attributes:
-        rotation_deg: rotation of the page, degrees, counter-clockwise as seen.
-        scale: size of the page relative to the image.
-        shift: shift of the page, as a fraction of the image's width and height.
-        tilt: relative change of the camera's distance across the page (perspective).
-        shade: relative change of the light from one edge of the image to the other.
-        vignette: loss of light in the corners, as a fraction.
-        blur_mm: standard deviation of the blur, mm on the page.
-        noise: standard deviation of the sensor noise, grey levels.
-        yellowing: loss of blue, and of half as much green, grey levels.
-        fading: loss of ink, as a fraction.
-        cast: relative change of each colour's brightness.
-        background: grey level behind the page.
-        curl: height of the wave of a curled page, as a fraction of the image's height.
-        creases: darkness of folds; 1 loses most of the light on their line.
-        stains: darkness of dried drops.
-        mould: darkness of mould spots.
-        holes: depth of two punched holes: cut through from 0.5 on.
-        bleed: ink of the other side that shows through, as a fraction.
-        shadow: darkness of the shadow of a hand or head.
-        moire: contrast of the interference of a screen with the sensor.
-        streaks: darkness of a scanner's lines down the image.
-        threshold: from 0, all grey levels, to 1, pure black and white.
-        jpeg: quality of the JPEG compression, 1 to 100; above 100 there is none.
-        motion_mm: length of the camera's motion during the exposure, in any direction, mm on the page.
-        table: contrast of the grain of the table behind the page.
-        dust: darkness of specks and hairs on a scanner's glass.
-        handwriting: darkness of handwritten notes.
-        stamps: darkness of a stamp.
-        barcode: darkness of a printed barcode.
-    """
-
-    rotation_deg: Range = (0.0, 0.0)
-    scale: Range = (1.0, 1.0)
-    shift: Range = (0.0, 0.0)
-    tilt: Range = (0.0, 0.0)
-    shade: Range = (0.0, 0.0)
-    vignette: Range = (0.0, 0.0)
-    blur_mm: Range = (0.0, 0.0)
-    noise: Range = (0.0, 0.0)
-    yellowing: Range = (0.0, 0.0)
-    fading: Range = (0.0, 0.0)
-    cast: Range = (0.0, 0.0)
-    background: Range = (255.0, 255.0)
-    curl: Range = (0.0, 0.0)
-    creases: Range = (0.0, 0.0)
-    stains: Range = (0.0, 0.0)
-    mould: Range = (0.0, 0.0)
-    holes: Range = (0.0, 0.0)
-    bleed: Range = (0.0, 0.0)
-    shadow: Range = (0.0, 0.0)
-    moire: Range = (0.0, 0.0)
-    streaks: Range = (0.0, 0.0)
-    threshold: Range = (0.0, 0.0)
-    jpeg: Range = (101.0, 101.0)
-    motion_mm: Range = (0.0, 0.0)
-    table: Range = (0.0, 0.0)
-    dust: Range = (0.0, 0.0)
-    handwriting: Range = (0.0, 0.0)
-    stamps: Range = (0.0, 0.0)
-    barcode: Range = (0.0, 0.0)
+    rotation_deg: Range = (0.0, 0.0)  #: rotation of the page, degrees, counter-clockwise as seen
+    scale: Range = (1.0, 1.0)  #: size of the page relative to the image
+    shift: Range = (0.0, 0.0)  #: shift of the page, as a fraction of the image's width and height
+    tilt: Range = (0.0, 0.0)  #: relative change of the camera's distance across the page (perspective)
+    shade: Range = (0.0, 0.0)  #: relative change of the light from one edge of the image to the other
+    vignette: Range = (0.0, 0.0)  #: loss of light in the corners, as a fraction
+    blur_mm: Range = (0.0, 0.0)  #: standard deviation of the blur, mm on the page
+    noise: Range = (0.0, 0.0)  #: standard deviation of the sensor noise, grey levels
+    yellowing: Range = (0.0, 0.0)  #: loss of blue, and of half as much green, grey levels
+    fading: Range = (0.0, 0.0)  #: loss of ink, as a fraction
+    cast: Range = (0.0, 0.0)  #: relative change of each colour's brightness
+    background: Range = (255.0, 255.0)  #: grey level behind the page
+    curl: Range = (0.0, 0.0)  #: height of the wave of a curled page, as a fraction of the image's height
+    creases: Range = (0.0, 0.0)  #: darkness of folds; 1 loses most of the light on their line
+    stains: Range = (0.0, 0.0)  #: darkness of dried drops
+    mould: Range = (0.0, 0.0)  #: darkness of mould spots
+    holes: Range = (0.0, 0.0)  #: depth of two punched holes: cut through from 0.5 on
+    bleed: Range = (0.0, 0.0)  #: ink of the other side that shows through, as a fraction
+    shadow: Range = (0.0, 0.0)  #: darkness of the shadow of a hand or head
+    moire: Range = (0.0, 0.0)  #: contrast of the interference of a screen with the sensor
+    streaks: Range = (0.0, 0.0)  #: darkness of a scanner's lines down the image
+    threshold: Range = (0.0, 0.0)  #: from 0, all grey levels, to 1, pure black and white
+    jpeg: Range = (101.0, 101.0)  #: quality of the JPEG compression, 1 to 100; above 100 there is none
+    motion_mm: Range = (0.0, 0.0)  #: length of the camera's motion in the exposure, in any direction, mm on the page
+    table: Range = (0.0, 0.0)  #: contrast of the grain of the table behind the page
+    dust: Range = (0.0, 0.0)  #: darkness of specks and hairs on a scanner's glass
+    handwriting: Range = (0.0, 0.0)  #: darkness of handwritten notes
+    stamps: Range = (0.0, 0.0)  #: darkness of a stamp
+    barcode: Range = (0.0, 0.0)  #: darkness of a printed barcode
 
     def at(self, severity: float) -> Ageing:
         """The same artefacts at a severity from 1, slight, over 3, unchanged, to 5, severe.
@@ -106,57 +76,17 @@ class Ageing:
         return {name: low + (high - low) * u[:, i] for i, (name, (low, high)) in enumerate(vars(self).items())}
 
 
-_LIMITS: dict[str, Range] = {  # beyond them a page can't be read any more
-    **dict.fromkeys(("holes", "threshold", "handwriting", "stamps", "barcode"), (0.0, 1.0)),
-    **dict.fromkeys(("creases", "stains", "mould", "streaks", "dust"), (0.0, 0.95)),
-    "scale": (0.75, 1.25), "tilt": (-0.15, 0.15), "shade": (-0.45, 0.45), "vignette": (0.0, 0.4), "cast": (-0.18, 0.18),
-    "fading": (0.0, 0.75), "bleed": (0.0, 0.5), "shadow": (0.0, 0.65), "moire": (0.0, 0.3), "jpeg": (5.0, 101.0),
-    "motion_mm": (0.0, 2.0), "table": (0.0, 0.9),
-}  # fmt: skip
+def _read_presets() -> dict[str, Ageing]:
+    presets: dict[str, Ageing] = {}
+    for name, ranges in _TABLES.items():
+        base = presets[ranges.pop("like")] if "like" in ranges else Ageing()
+        presets[name] = replace(base, **{artefact: tuple(ends) for artefact, ends in ranges.items()})
+    return presets
 
-_SCAN = Ageing(
-    rotation_deg=(-1.5, 1.5), scale=(0.97, 1.0), shift=(-0.01, 0.01), shade=(-0.04, 0.04), blur_mm=(0.03, 0.12),
-    noise=(1.0, 4.0), yellowing=(0.0, 24.0), fading=(0.0, 0.35), cast=(-0.04, 0.0), background=(215.0, 250.0),
-)  # fmt: skip
-_PHOTO = Ageing(
-    rotation_deg=(-6.0, 6.0), scale=(0.86, 0.98), shift=(-0.02, 0.02), tilt=(-0.10, 0.10), shade=(-0.35, 0.35),
-    vignette=(0.0, 0.3), blur_mm=(0.08, 0.30), noise=(2.0, 9.0), yellowing=(0.0, 30.0), fading=(0.0, 0.3),
-    cast=(-0.14, 0.0), background=(30.0, 150.0),
-)  # fmt: skip
-_PHONE = replace(
-    _PHOTO, curl=(0.0, 0.012), shadow=(0.0, 0.5), jpeg=(60.0, 90.0), motion_mm=(0.0, 0.5), table=(0.0, 0.5)
-)
 
-# Those with a number are the conditions of the public photographed set (PhysioNet and Kaggle, 2025).
-PRESETS: dict[str, Ageing] = {
-    "scan": _SCAN,
-    "photo": _PHOTO,
-    "worn": replace(
-        _SCAN, yellowing=(10.0, 60.0), fading=(0.1, 0.6), curl=(0.0, 0.006), creases=(0.2, 0.7), stains=(0.0, 0.5),
-        holes=(0.0, 1.0), bleed=(0.0, 0.2), streaks=(0.0, 0.3), jpeg=(50.0, 90.0), dust=(0.0, 0.8),
-        handwriting=(0.0, 0.9), stamps=(0.0, 0.8), barcode=(0.0, 1.0),
-    ),
-    "0001-rendered": Ageing(jpeg=(95.0, 95.0)),
-    "0003-colour-scan": replace(_SCAN, streaks=(0.0, 0.2), dust=(0.0, 0.6), jpeg=(70.0, 95.0)),
-    "0004-bw-scan": replace(_SCAN, streaks=(0.0, 0.3), dust=(0.0, 0.8), threshold=(0.85, 1.0)),
-    "0005-photo-of-print": _PHONE,
-    "0006-photo-of-screen": replace(
-        _PHONE, curl=(0.0, 0.0), shadow=(0.0, 0.0), table=(0.0, 0.0), yellowing=(0.0, 0.0), fading=(0.0, 0.2),
-        moire=(0.04, 0.16), background=(5.0, 40.0),
-    ),
-    "0009-photo-of-stained": replace(
-        _PHONE, curl=(0.004, 0.02), stains=(0.4, 0.9), creases=(0.0, 0.3), fading=(0.1, 0.5), bleed=(0.0, 0.3),
-        handwriting=(0.0, 0.8),
-    ),
-    "0010-photo-of-damaged": replace(
-        _PHONE, curl=(0.004, 0.02), creases=(0.4, 0.9), stains=(0.0, 0.6), fading=(0.1, 0.6), holes=(0.0, 1.0),
-        handwriting=(0.0, 0.8), stamps=(0.0, 0.8),
-    ),
-    "0011-colour-scan-of-mouldy": replace(
-        _SCAN, mould=(0.4, 0.9), yellowing=(10.0, 60.0), creases=(0.0, 0.3), jpeg=(70.0, 95.0),
-    ),
-    "0012-bw-scan-of-mouldy": replace(_SCAN, mould=(0.4, 0.9), creases=(0.0, 0.3), threshold=(0.85, 1.0)),
-}  # fmt: skip
+_TABLES = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
+_LIMITS: dict[str, list[float]] = _TABLES.pop("limits")
+PRESETS = _read_presets()
 
 
 def find_ageing(ageing: str | Ageing | None) -> Ageing | None:
