@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ecgscan_lite.evaluation import Condition
-from ecgscan_lite.experiments.shift_cells import ShiftCells
+from ecgscan_lite.experiments.robustness import ShiftCells
 
 GRID = [Condition("3x4+1"), Condition("3x4+1", "photo", 1), Condition("6x2")]
 ROWS = [{"n": 100.0, "zero_shot": 0.1 + number / 3, "probe_loss_low": np.nan} for number in range(3)]
