@@ -19,28 +19,16 @@ from ecgscan_lite import evaluation
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.evaluation import FEW_POSITIVES, enough_positives
 from ecgscan_lite.evaluation.label_efficiency import FRACTIONS
+from ecgscan_lite.experiments import protocol
 from ecgscan_lite.experiments.features import Features, RenderOptions, embed_pages, embed_signals, reconstruct_pages
-from ecgscan_lite.experiments.protocol import (
-    PROBE,
-    PROBE_GRID,
-    Plan,
-    ProtocolError,
-    check_no_leak,
-    counted_classes,
-    patients_of,
-    probe_splits,
-    random_model,
-    read_seen_patients,
-    statement_labels,
-    task_labels,
-)
+from ecgscan_lite.experiments.protocol import PROBE, PROBE_GRID, Plan, ProtocolError
 from ecgscan_lite.experiments.robustness import evaluate_shared_statements, evaluate_shift
 from ecgscan_lite.models.ecgscan import ECGScan, load
 from ecgscan_lite.models.lead_decoder import RATE
 from ecgscan_lite.settings import PageSettings, validate
 from ecgscan_lite.training.batches import render_pages
 
-FOLDS = 5  # of the cross-validation that compares the image encoder with a random one
+FOLDS = 5  # folds of the cross-validation that compares the image encoder with a random one
 SUMMARY = (
     "An encoder learned to read electrocardiograms from pictures of the printed page, guided by the recorded signal "
     "and the written report. This page shows what it makes of records that it has not seen, beside an encoder that "
@@ -88,27 +76,18 @@ class Evaluation:
 
 
 def evaluate_run(
-    source: str | Path,
-    corpus: Corpus,
-    *,
-    task: str = "all",
-    layout: str = "3x4+1",
-    ageing: str = "none",
-    paper_size: str = "full",
-    unconstrained: str | Path | None = None,
-    shift: Sequence[evaluation.Condition] = (),
-    shift_folder: str | Path = "shift",
-    source_of_training: Corpus | None = None,
-    seed: int = 0,
+    source: str | Path, corpus: Corpus, *, task: str = "all", layout: str = "3x4+1", ageing: str = "none",
+    paper_size: str = "full", unconstrained: str | Path | None = None, shift: Sequence[evaluation.Condition] = (),
+    shift_folder: str | Path = "shift", source_of_training: Corpus | None = None, seed: int = 0,
     progress: bool | None = None,
-) -> Evaluation:
+) -> Evaluation:  # fmt: skip
     """Evaluate a run on a corpus.
 
     Args:
         source: a run's folder or a hub id.
         corpus: records with splits by patient.
         task: classes of the linear probe, one of `tasks.TASKS`.
-        layout, ageing, paper_size: how the pages look, as in `settings.PageSettings`.
+        layout, ageing, paper_size: appearance of the pages, as in `settings.PageSettings`.
         unconstrained: the run without the soft-lead constraint, to compare the reconstruction with.
         shift: kinds of pages to evaluate the run on, see `robustness.shift_conditions`.
         shift_folder: folder of the finished cells of that grid, so that an interrupted one continues.
@@ -123,7 +102,7 @@ def evaluate_run(
     """
     page = validate(PageSettings, {"layouts": layout, "ageing": ageing, "paper_sizes": paper_size}, "page")
     model, other = (load(path) if path else None for path in (source, unconstrained))
-    options, seen = RenderOptions(page, seed, progress), read_seen_patients(Path(source), corpus)
+    options, seen = RenderOptions(page, seed, progress), protocol.read_seen_patients(Path(source), corpus)
     plan = Plan(task, options, seen, PROBE, label_fractions=FRACTIONS, seed=seed)
     evaluated = evaluate_model(model, corpus, plan, other)
     results = dict(evaluated.results)
@@ -145,28 +124,29 @@ def evaluate_model(model: ECGScan, corpus: Corpus, plan: Plan, unconstrained: EC
     Args:
         model: the model to evaluate.
         corpus: records with splits by patient; the probe is fitted on "train" and chosen on "val".
-        plan: what to evaluate.
+        plan: classes, pages and seeds of the evaluation, and the patients that pretraining saw.
         unconstrained: the same model pretrained without the soft-lead constraint, for the reconstruction.
 
     Raises:
         ProtocolError: the corpus lacks records of a split, or none of its statements or classes can be evaluated; or
             the test split has a patient that pretraining saw.
     """
-    check_no_leak(corpus, plan.seen_patients)
-    statements, classes, test = statement_labels(corpus, "test"), task_labels(corpus, plan.task), corpus.rows("test")
-    counted = classes.loc[:, counted_classes(corpus, classes)]
+    protocol.check_no_leak(corpus, plan.seen_patients)
+    test, statements = corpus.rows("test"), protocol.statement_labels(corpus, "test")
+    classes = protocol.task_labels(corpus, plan.task)
+    counted = classes.loc[:, protocol.counted_classes(corpus, classes)]
     if not enough_positives(statements).any():
         raise ProtocolError(f"no statement has {FEW_POSITIVES} positives and negatives among the test records")
-    random = random_model(model, corpus, plan)
+    random = protocol.random_model(model, corpus, plan)
     features = embed_pages({"image": model, "random": random}, corpus, plan.rendering)
     features["signal"] = embed_signals(model, corpus)
     results: dict[str, Any] = {}
     fractions: dict[str, Any] = {}
     for name, x in features.items():
         prompts = (random if name == "random" else model).embed_statements(list(statements.columns))
-        splits = probe_splits(corpus, x.features, classes.loc[:, classes.any()])
+        splits = protocol.probe_splits(corpus, x.features, classes.loc[:, classes.any()])
         common = {"seed": plan.seed, "min_positives": FEW_POSITIVES}
-        scores, patients = x.embeddings[test] @ prompts.T, patients_of(corpus, test)
+        scores, patients = x.embeddings[test] @ prompts.T, protocol.patients_of(corpus, test)
         results[name] = {
             "zero_shot": evaluation.zero_shot(scores, statements, patients=patients, **common).as_dict(),
             "linear_probe": evaluation.linear_probe(*splits, **plan.probe, **common).as_dict(),
@@ -203,7 +183,7 @@ def describe_run(**details: Any) -> dict[str, Any]:
 def _paired_test(features: dict[str, Features], corpus: Corpus, classes: pd.DataFrame, plan: Plan) -> dict[str, Any]:
     """Image encoder against random encoder: cross-validated probes over the patients that pretraining did not see."""
     rows = np.flatnonzero(~corpus.index["patient_id"].isin(plan.seen_patients))
-    labels, patients = classes.to_numpy()[rows], patients_of(corpus, rows)
+    labels, patients = classes.to_numpy()[rows], protocol.patients_of(corpus, rows)
     probes = evaluation.cross_validated_probe(
         {name: features[name].features[rows] for name in ("image", "random")}, labels, patients, folds=FOLDS,
         classes=tuple(classes.columns), grid=PROBE_GRID, seed=plan.seed,
@@ -231,9 +211,9 @@ def _retrieval(model: ECGScan, features: dict[str, Features], corpus: Corpus) ->
 def _reconstruction(
     model: ECGScan, unconstrained: ECGScan | None, corpus: Corpus, plan: Plan
 ) -> tuple[dict[str, Any], ExampleRecord]:
-    """Agreement and limb residuals on the test records; the top level is of the samples that the pages show.
+    """Agreement with the recorded leads where the test pages show them, and where they hide them ("hidden").
 
-    The limb residual, there too, is of all that is reconstructed, as is the constraint.
+    The limb residual beside them, like the constraint, is that of all samples.
     """
     models = {"model": model} | ({} if unconstrained is None else {"unconstrained": unconstrained})
     rows = corpus.rows("test")

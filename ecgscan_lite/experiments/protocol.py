@@ -32,11 +32,11 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is evaluated, and on which records.
+    """Choices of an evaluation.
 
     Attributes:
         task: classes of the linear probe, one of `tasks.TASKS`.
-        rendering: how the pages are rendered.
+        rendering: appearance of the pages.
         seen_patients: patients that pretraining saw; none of them may be in the test split.
         probe: grid, scalings and class_weights that the linear probe chooses from on validation.
         label_fractions: shares of the training labels, each probed for three seeds where it is not all of them.

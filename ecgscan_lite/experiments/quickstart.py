@@ -45,15 +45,18 @@ def quickstart(
     Args:
         out: folder for the four runs.
         seed: seed of the records, the weights and everything else that is random.
-        pretrained: evaluate the weights that come with the package, and pretrain nothing.
+        pretrained: whether to evaluate the weights that come with the package, and pretrain nothing.
         progress: show progress bars; None shows them on a terminal.
 
     Raises:
         RunError: the folder holds runs of other settings.
     """
     out = Path(out)
-    if (out / RESULTS_FILE).exists():
-        _remove_finished(out)
+    if (out / RESULTS_FILE).exists():  # remove a finished quickstart, and nothing else that may be in the folder
+        for run in RUNS:
+            shutil.rmtree(out / run, ignore_errors=True)
+        for file in (RESULTS_FILE, REPORT_FILE):
+            (out / file).unlink(missing_ok=True)
     corpus = synthetic_corpus(RECORDS, seed)
     command, title, summary = "ecgscan quickstart", "ECG-Scan quickstart", SUMMARY
     constrained, unconstrained = (out / run for run in RUNS[2:])
@@ -91,11 +94,3 @@ def stages(out: Path, seed: int) -> list[Settings]:
     )  # fmt: skip
     constrained = fork.replace(run__out=with_soft_lead, loss__soft_lead=Settings().loss.soft_lead)
     return [signal_pretraining, alignment, constrained, fork.replace(run__out=without_soft_lead)]
-
-
-def _remove_finished(out: Path) -> None:
-    """Remove a finished quickstart, and nothing else that may be in the folder."""
-    for run in RUNS:
-        shutil.rmtree(out / run, ignore_errors=True)
-    for file in (RESULTS_FILE, REPORT_FILE):
-        (out / file).unlink(missing_ok=True)

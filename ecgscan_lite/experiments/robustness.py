@@ -14,18 +14,9 @@ import pandas as pd
 from ecgscan_lite import evaluation
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.evaluation import FEW_POSITIVES, Condition
+from ecgscan_lite.experiments import protocol
 from ecgscan_lite.experiments.features import embed_pages, reconstruct_pages
-from ecgscan_lite.experiments.protocol import (
-    Plan,
-    ProtocolError,
-    check_no_leak,
-    corpus_checksum,
-    digest,
-    model_checksum,
-    patients_of,
-    statement_labels,
-    task_labels,
-)
+from ecgscan_lite.experiments.protocol import Plan, ProtocolError
 from ecgscan_lite.files import write_atomically
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.settings import PageSettings, validate
@@ -61,8 +52,8 @@ def evaluate_shift(model: ECGScan, corpus: Corpus, plan: Plan, grid: Sequence[Co
     Raises:
         ProtocolError: a test patient was seen in pretraining.
     """
-    check_no_leak(corpus, plan.seen_patients)
-    statements = statement_labels(corpus)
+    protocol.check_no_leak(corpus, plan.seen_patients)
+    statements = protocol.statement_labels(corpus)
     prompts = model.embed_statements(list(statements.columns))
     splits = {split: corpus.rows(split) for split in ("train", "val", "test")}
 
@@ -75,15 +66,15 @@ def evaluate_shift(model: ECGScan, corpus: Corpus, plan: Plan, grid: Sequence[Co
         measures = {"correlation": read["visible"]["correlation"], "limb_residual_mv": read["limb_residual_mv"]}
         return evaluation.ModelOutputs(features.features, features.embeddings @ prompts.T, measures)
 
-    patients = patients_of(corpus, corpus.rows())
+    labels, patients = protocol.task_labels(corpus, plan.task), protocol.patients_of(corpus, corpus.rows())
     key = {
-        "model": model_checksum(model), "data": corpus_checksum(corpus), "task": plan.task,
+        "model": protocol.model_checksum(model), "data": protocol.corpus_checksum(corpus), "task": plan.task,
         "render_seed": plan.rendering.seed, "paper_size": plan.rendering.page.paper_sizes[0],
         "probe": {name: list(value) for name, value in plan.probe.items()},
         "seed": plan.seed, "clean": grid[0]._asdict(),
     }  # fmt: skip
     return evaluation.shift_grid(
-        run_model, evaluation.EvaluationData(task_labels(corpus, plan.task), statements, patients, splits), grid,
+        run_model, evaluation.EvaluationData(labels, statements, patients, splits), grid,
         finished=ShiftCells(folder, grid, key), probe=plan.probe, seed=plan.seed, min_positives=FEW_POSITIVES,
     )  # fmt: skip
 
@@ -100,7 +91,7 @@ class ShiftCells(dict[Condition, dict[str, float]]):
     """
 
     def __init__(self, folder: Path, grid: Sequence[Condition], key: Mapping[str, Any]) -> None:
-        self.folder, self.key = folder, digest(key)
+        self.folder, self.key = folder, protocol.digest(key)
         rows = {condition: self._read(condition) for condition in grid}
         super().__init__({condition: row for condition, row in rows.items() if row is not None})
 
@@ -132,15 +123,15 @@ def evaluate_shared_statements(model: ECGScan, corpus: Corpus, source: Corpus, p
     Raises:
         ProtocolError: a test patient was seen in pretraining, or no statement is shared.
     """
-    check_no_leak(corpus, plan.seen_patients)
+    protocol.check_no_leak(corpus, plan.seen_patients)
     test = corpus.subset(corpus.rows("test"))
-    labels, known = statement_labels(test), statement_labels(source, "train").columns
+    labels, known = protocol.statement_labels(test), protocol.statement_labels(source, "train").columns
     features = embed_pages({"model": model}, test, plan.rendering)["model"]
     prompts = model.embed_statements(list(labels.columns))
     scores = pd.DataFrame(features.embeddings @ prompts.T, columns=labels.columns)
     try:
         result = evaluation.shared_zero_shot(
-            scores, labels, known, patients_of(test, test.rows()), seed=plan.seed, min_positives=FEW_POSITIVES,
+            scores, labels, known, protocol.patients_of(test, test.rows()), seed=plan.seed, min_positives=FEW_POSITIVES,
         )  # fmt: skip
     except ValueError as error:
         raise ProtocolError(f"{corpus.name} and {source.name}: {error}") from None

@@ -72,13 +72,13 @@ class Comparison:
     """One comparison that a claim rests on.
 
     Attributes:
-        claim, data, measure: what is compared, for which claim, and on which data set.
+        claim, data, measure: key of the claim, name of the data set, and name of what is measured there.
         value: mean over the seeds.
         low, high: interval of the value, corrected for the number of intervals where it decides, and otherwise 95 %.
-        criterion: what the value has to be.
+        criterion: condition on the value.
         p_value: p-value of a test, corrected for the number of tests; NaN where the interval decides.
         verdict: "supported", "rejected" or "inconclusive".
-        note: why there is no value, or what else there is to know.
+        note: the reason why there is no value, or a caveat.
     """
 
     claim: str

@@ -16,20 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ecgscan_lite import evaluation
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.ecg.leads import LIMB_PROJECTION
 from ecgscan_lite.experiments.comparison.criteria import LEAD_MEASURES
 from ecgscan_lite.experiments.comparison.plan import Method
-from ecgscan_lite.experiments.features import (
-    RenderOptions,
-    embed_pages,
-    embed_signals,
-    reconstruct_pages,
-    render_batches,
-)
+from ecgscan_lite.experiments.features import RenderOptions, embed_leads, embed_pages, embed_signals, reconstruct_pages
 from ecgscan_lite.experiments.protocol import PROBE, probe_splits, statement_labels, task_labels
 from ecgscan_lite.files import write_atomically
 from ecgscan_lite.models.ecgscan import ECGScan
@@ -64,21 +57,27 @@ def encode_and_probe(
         corpus: records that the probe is fitted on ("train"), chosen on ("val") and applied to ("test").
         method: the method that the encoder comes from.
         settings: the settings that it was trained with.
-        options: how clean pages are rendered.
+        options: appearance of the clean pages.
         degraded: ageing of the degraded pages; only a method of role "model" is applied to them.
         transfers: other data sets that it is applied to without labels.
         run: folder of the run, which holds the classifier of a supervised one.
     """
     labels, data = task_labels(corpus, settings.data.task), settings.data
-    features, embeddings = _encode(model, corpus, method, options)
-    train, val, test = probe_splits(corpus, features, labels)
+    if method.probe_input == "signals":
+        encoded = embed_signals(model, corpus)
+    elif method.probe_input == "reconstruction":
+        encoded = embed_leads(model, corpus, options)
+    else:
+        encoded = embed_pages({"model": model}, corpus, options)["model"]
+    train, val, test = probe_splits(corpus, encoded.features, labels)
     if method.probe_input == "classifier":
         names, scores = classify(run, test.embeddings)
         return {"scores": scores[:, [names.index(name) for name in labels.columns]]}
     probe = evaluation.fit_probe(train, val, **PROBE)
     outputs = {"scores": probe.scores(test.embeddings)}
-    if embeddings is not None and not method.untrained and "text" in data.modalities and data.text != "none":
-        outputs["zero_shot"] = embeddings[corpus.rows("test")] @ _prompts(model, corpus).T
+    has_prompts = "text" in data.modalities and data.text != "none" and not method.untrained
+    if has_prompts and method.probe_input != "reconstruction":
+        outputs["zero_shot"] = encoded.embeddings[corpus.rows("test")] @ _prompts(model, corpus).T
     reads_leads = data.modalities == "image,signal,text" and settings.loss.reconstruction > 0
     if method.probe_input == "pages" and not method.untrained and reads_leads:
         outputs |= _measure_leads(model, corpus, options)
@@ -93,22 +92,6 @@ def encode_and_probe(
             pages = embed_pages({"model": model}, other.subset(other.rows("test")), options)["model"]
             outputs[f"transfer_{name}"] = pages.embeddings @ _prompts(model, other).T
     return outputs
-
-
-def _encode(
-    model: ECGScan, corpus: Corpus, method: Method, options: RenderOptions
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features and, where there are any, embeddings of all records. Shape: (N, F), (N, D)."""
-    if method.probe_input != "reconstruction":
-        signals = method.probe_input == "signals"
-        encoded = embed_signals(model, corpus) if signals else embed_pages({"model": model}, corpus, options)["model"]
-        return encoded.features, encoded.embeddings
-    features = []  # of the signal encoder, for the signals that the model reads off the pages
-    for pages, _ in render_batches(model, corpus, corpus.rows(), options, "reading"):
-        with torch.inference_mode():
-            leads = model.decoder(model.image_encoder(pages)).leads.float()
-            features.append(model.encode_signals(leads)[0].float().cpu())
-    return torch.cat(features).numpy(), None
 
 
 def _measure_leads(model: ECGScan, corpus: Corpus, options: RenderOptions) -> dict[str, np.ndarray]:

@@ -64,16 +64,16 @@ class Method:
             "baseline", an image encoder that the model has to beat; "ablation", shown beside the model; "upper_bound",
             an encoder of signals; "stage", which other methods start from, and which is not evaluated.
         label: a few words for the tables.
-        probe_input: what the probe learns from: features of "pages", of "signals", or of the signals that the model
+        probe_input: input of the probe: features of "pages", of "signals", or of the signals that the model
             itself reads off the pages ("reconstruction"); or "classifier", the outputs of a supervised method, without
             a probe.
         weights_from: a method above this one whose weights are evaluated; nothing is trained then.
         initial_weights_from: a method above this one whose weights it starts from.
         untrained: number of encoders with weights of their own for each seed; nothing is trained then.
-        warm_start: start from its own weights on the data set before. Without it, the method starts on every data set
-            from the weights that `initial_weights_from` has there, or from random ones.
-        optional: skip the method, with the reason, where its weights can't be fetched.
-        uses_labels: says that it learns from labels; a method that does without saying so is refused.
+        warm_start: whether it starts from its own weights on the data set before. Without it, the method starts on
+            every data set from the weights that `initial_weights_from` has there, or from random ones.
+        optional: whether it is skipped, with the reason, where its weights can't be fetched.
+        uses_labels: whether it learns from labels; a method that does without saying so is refused.
         settings: settings of pretraining, in place of the common ones and those of the data set.
     """
 

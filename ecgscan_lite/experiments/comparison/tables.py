@@ -79,10 +79,10 @@ def collect_outputs(runs: Runs, data: str) -> DataSetOutputs:
 
 def collect_evidence(plan: ComparisonPlan, found: DataSetOutputs) -> criteria.Evidence:
     """The arrays that the claims are decided on."""
-    scores = {
-        role: {name: found.scores(name) for name in plan.names(role) if name in found.outputs}
-        for role in ("model", "baseline", "upper_bound")
-    }
+    baselines, upper_bounds = (
+        {name: found.scores(name) for name in plan.names(role) if name in found.outputs}
+        for role in ("baseline", "upper_bound")
+    )
     leads = None
     for name in plan.names("unconstrained"):
         model, other = found.outputs[plan.model], found.outputs[name]
@@ -90,7 +90,7 @@ def collect_evidence(plan: ComparisonPlan, found: DataSetOutputs) -> criteria.Ev
             leads = {"model": [one["leads"] for one in model], "unconstrained": [one["leads"] for one in other]}
             leads["projected"] = [one["projected_leads"] for one in other]
     return criteria.Evidence(
-        found.name, found.truth, found.patients, scores["model"][plan.model], scores["baseline"], scores["upper_bound"],
+        found.name, found.truth, found.patients, found.scores(plan.model), baselines, upper_bounds,
         found.scores(plan.model, "degraded_scores"), leads, found.transfer,
     )  # fmt: skip
 
