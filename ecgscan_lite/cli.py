@@ -226,11 +226,11 @@ def evaluate(
     from ecgscan_lite.corpus.splits import with_splits
     from ecgscan_lite.evaluation.robustness import SHIFT_AGEINGS, SHIFT_LAYOUTS
     from ecgscan_lite.experiments.evaluate import evaluate_run
-    from ecgscan_lite.experiments.robustness import ShiftGrid
+    from ecgscan_lite.experiments.robustness import shift_conditions
 
     corpus = with_splits(Corpus(data), splits) if splits else Corpus(data)
     source = Corpus(trained_on) if trained_on else None
-    grid = ShiftGrid(shift_layout or SHIFT_LAYOUTS, shift_ageing or SHIFT_AGEINGS) if shift else None
+    grid = shift_conditions(shift_layout or SHIFT_LAYOUTS, shift_ageing or SHIFT_AGEINGS) if shift else ()
     evaluated = evaluate_run(
         run, corpus, task=task.value, layout=layout, ageing=ageing, paper_size=paper_size, unconstrained=unconstrained,
         shift=grid, shift_folder=out / "shift", source_of_training=source, seed=seed,

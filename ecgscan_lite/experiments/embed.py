@@ -39,14 +39,9 @@ def write_embeddings(
     Raises:
         ImageError: there is no image, or none that can be read.
     """
-    source, out = Path(source), Path(out)
-    paths = find_images(source)
-    tables, errors = [], []
-    hidden = None if progress is None else not progress
-    with tqdm(total=len(paths), desc="embedding", unit="image", disable=hidden) as bar:
-        pages = _readable(paths, source, model.page_size, errors, bar)
-        while batch := list(islice(pages, BATCH)):
-            tables.append(_embed(model, *zip(*batch, strict=True)))
+    errors: list[str] = []
+    pages = _readable(Path(source), model.page_size, errors, progress)
+    tables = [_embed(model, *zip(*batch, strict=True)) for batch in iter(lambda: list(islice(pages, BATCH)), [])]
     if not tables:
         raise ImageError(errors[0] if len(errors) == 1 else f"none of {len(errors)} images can be read: {errors[0]}")
     table = pd.concat(tables, ignore_index=True)
@@ -70,17 +65,15 @@ def find_images(source: Path) -> list[Path]:
 
 
 def _readable(
-    paths: list[Path], source: Path, size: tuple[int, int], errors: list[str], bar: tqdm
+    source: Path, size: tuple[int, int], errors: list[str], progress: bool | None
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and page of each image; a line for each that can't be read goes to `errors`."""
-    for path in paths:
-        bar.update()
+    folder, hidden = source if source.is_dir() else source.parent, None if progress is None else not progress
+    for path in tqdm(find_images(source), desc="embedding", unit="image", disable=hidden):
         try:
-            page = fit(read_image(path), *size)
+            yield path.relative_to(folder).as_posix(), fit(read_image(path), *size)
         except ImageError as error:
             errors.append(str(error))
-            continue
-        yield (path.relative_to(source).as_posix() if source.is_dir() else path.name), page
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,27 +17,18 @@ import torch
 import ecgscan_lite
 from ecgscan_lite import evaluation
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.evaluation.classification import FEW_POSITIVES
+from ecgscan_lite.evaluation import FEW_POSITIVES, enough_positives
 from ecgscan_lite.evaluation.label_efficiency import FRACTIONS
+from ecgscan_lite.experiments import protocol
 from ecgscan_lite.experiments.features import Features, RenderOptions, embed_pages, embed_signals, reconstruct_pages
-from ecgscan_lite.experiments.protocol import (
-    PROBE,
-    PROBE_GRID,
-    Plan,
-    check_no_leak,
-    patients_of,
-    random_model,
-    read_seen_patients,
-    split_rows,
-    statements_of_test,
-    task_labels,
-)
-from ecgscan_lite.experiments.robustness import ShiftGrid, evaluate_shared_statements, evaluate_shift
+from ecgscan_lite.experiments.protocol import PROBE, PROBE_GRID, Plan, ProtocolError
+from ecgscan_lite.experiments.robustness import evaluate_shared_statements, evaluate_shift
 from ecgscan_lite.models.ecgscan import ECGScan, load
 from ecgscan_lite.models.lead_decoder import RATE
-from ecgscan_lite.settings import PageSettings
+from ecgscan_lite.settings import PageSettings, validate
 from ecgscan_lite.training.batches import render_pages
 
+FOLDS = 5  # folds of the cross-validation that compares the image encoder with a random one
 SUMMARY = (
     "An encoder learned to read electrocardiograms from pictures of the printed page, guided by the recorded signal "
     "and the written report. This page shows what it makes of records that it has not seen, beside an encoder that "
@@ -84,41 +76,33 @@ class Evaluation:
 
 
 def evaluate_run(
-    source: str | Path,
-    corpus: Corpus,
-    *,
-    task: str = "all",
-    layout: str = "3x4+1",
-    ageing: str = "none",
-    paper_size: str = "full",
-    unconstrained: str | Path | None = None,
-    shift: ShiftGrid | None = None,
-    shift_folder: str | Path = "shift",
-    source_of_training: Corpus | None = None,
-    seed: int = 0,
+    source: str | Path, corpus: Corpus, *, task: str = "all", layout: str = "3x4+1", ageing: str = "none",
+    paper_size: str = "full", unconstrained: str | Path | None = None, shift: Sequence[evaluation.Condition] = (),
+    shift_folder: str | Path = "shift", source_of_training: Corpus | None = None, seed: int = 0,
     progress: bool | None = None,
-) -> Evaluation:
+) -> Evaluation:  # fmt: skip
     """Evaluate a run on a corpus.
 
     Args:
         source: a run's folder or a hub id.
         corpus: records with splits by patient.
         task: classes of the linear probe, one of `tasks.TASKS`.
-        layout, ageing, paper_size: how the pages look, as in `settings.PageSettings`.
+        layout, ageing, paper_size: appearance of the pages, as in `settings.PageSettings`.
         unconstrained: the run without the soft-lead constraint, to compare the reconstruction with.
-        shift: pages of other layouts and ageing to evaluate the run on.
+        shift: kinds of pages to evaluate the run on, see `robustness.shift_conditions`.
         shift_folder: folder of the finished cells of that grid, so that an interrupted one continues.
         source_of_training: records that the run was pretrained on, for zero-shot on the statements that both have.
         seed: seed of everything that is random.
         progress: show progress bars; None shows them on a terminal.
 
     Raises:
+        SettingsError: there is no such layout, ageing or paper size.
         ModelError: there are no weights.
         ProtocolError: the run can't be evaluated on this corpus.
     """
-    page = PageSettings(layouts=(layout,), ageing=(ageing,), paper_sizes=(paper_size,))
+    page = validate(PageSettings, {"layouts": layout, "ageing": ageing, "paper_sizes": paper_size}, "page")
     model, other = (load(path) if path else None for path in (source, unconstrained))
-    options, seen = RenderOptions(page, seed, progress), read_seen_patients(Path(source), corpus)
+    options, seen = RenderOptions(page, seed, progress), protocol.read_seen_patients(Path(source), corpus)
     plan = Plan(task, options, seen, PROBE, label_fractions=FRACTIONS, seed=seed)
     evaluated = evaluate_model(model, corpus, plan, other)
     results = dict(evaluated.results)
@@ -140,27 +124,41 @@ def evaluate_model(model: ECGScan, corpus: Corpus, plan: Plan, unconstrained: EC
     Args:
         model: the model to evaluate.
         corpus: records with splits by patient; the probe is fitted on "train" and chosen on "val".
-        plan: what to evaluate.
+        plan: classes, pages and seeds of the evaluation, and the patients that pretraining saw.
         unconstrained: the same model pretrained without the soft-lead constraint, for the reconstruction.
 
     Raises:
-        ProtocolError: the corpus has no test records, or the test split has a patient that pretraining saw.
+        ProtocolError: the corpus lacks records of a split, or none of its statements or classes can be evaluated; or
+            the test split has a patient that pretraining saw.
     """
-    check_no_leak(corpus, plan.seen_patients)
-    statements, classes = statements_of_test(corpus), task_labels(corpus, plan.task)
-    random = random_model(model, corpus, plan)
+    protocol.check_no_leak(corpus, plan.seen_patients)
+    test, statements = corpus.rows("test"), protocol.statement_labels(corpus, "test")
+    classes = protocol.task_labels(corpus, plan.task)
+    counted = classes.loc[:, protocol.counted_classes(corpus, classes)]
+    if not enough_positives(statements).any():
+        raise ProtocolError(f"no statement has {FEW_POSITIVES} positives and negatives among the test records")
+    random = protocol.random_model(model, corpus, plan)
     features = embed_pages({"image": model, "random": random}, corpus, plan.rendering)
     features["signal"] = embed_signals(model, corpus)
     results: dict[str, Any] = {}
+    fractions: dict[str, Any] = {}
     for name, x in features.items():
         prompts = (random if name == "random" else model).embed_statements(list(statements.columns))
+        splits = protocol.probe_splits(corpus, x.features, classes.loc[:, classes.any()])
+        common = {"seed": plan.seed, "min_positives": FEW_POSITIVES}
+        scores, patients = x.embeddings[test] @ prompts.T, protocol.patients_of(corpus, test)
         results[name] = {
-            "zero_shot": _zero_shot(x, prompts, statements, corpus, plan),
-            "linear_probe": _linear_probe(x, corpus, classes, plan),
+            "zero_shot": evaluation.zero_shot(scores, statements, patients=patients, **common).as_dict(),
+            "linear_probe": evaluation.linear_probe(*splits, **plan.probe, **common).as_dict(),
         }
-    if plan.label_fractions:
-        results["label_fractions"] = {name: _label_fractions(x, corpus, classes, plan) for name, x in features.items()}
-    results["paired_test"] = _paired_test(features, corpus, classes, plan)
+        if plan.label_fractions:
+            fractions[name] = evaluation.label_efficiency(
+                *splits, fractions=plan.label_fractions, seeds=[plan.seed + number for number in range(3)],
+                **plan.probe, min_positives=FEW_POSITIVES,
+            ).as_dict()  # fmt: skip
+    if fractions:
+        results["label_fractions"] = fractions
+    results["paired_test"] = _paired_test(features, corpus, counted, plan)
     results["retrieval"] = _retrieval(model, features, corpus)
     results["reconstruction"], example = _reconstruction(model, unconstrained, corpus, plan)
     return Evaluation(results, example)
@@ -182,47 +180,16 @@ def describe_run(**details: Any) -> dict[str, Any]:
     }
 
 
-def _zero_shot(
-    features: Features, prompts: np.ndarray, statements: pd.DataFrame, corpus: Corpus, plan: Plan
-) -> dict[str, Any]:
-    rows = corpus.rows("test")
-    return evaluation.zero_shot(
-        features.embeddings[rows] @ prompts.T, statements.to_numpy(), statements=list(statements.columns),
-        patients=patients_of(corpus, rows), bootstrap=plan.bootstrap, seed=plan.seed, min_positives=FEW_POSITIVES,
-    ).as_dict()  # fmt: skip
-
-
-def _splits(features: Features, corpus: Corpus, classes: pd.DataFrame) -> list[evaluation.Split]:
-    parts = (split_rows(corpus, split) for split in ("train", "val", "test"))
-    return [evaluation.Split(features.features[x], classes.iloc[x], patients_of(corpus, x)) for x in parts]
-
-
-def _linear_probe(features: Features, corpus: Corpus, classes: pd.DataFrame, plan: Plan) -> dict[str, Any]:
-    return evaluation.linear_probe(
-        *_splits(features, corpus, classes), **plan.probe, bootstrap=plan.bootstrap, seed=plan.seed,
-        min_positives=FEW_POSITIVES,
-    ).as_dict()  # fmt: skip
-
-
-def _label_fractions(features: Features, corpus: Corpus, classes: pd.DataFrame, plan: Plan) -> dict[str, Any]:
-    return evaluation.label_efficiency(
-        *_splits(features, corpus, classes), fractions=plan.label_fractions, **plan.probe,
-        seeds=[plan.seed + number for number in range(3)], min_positives=FEW_POSITIVES,
-    ).as_dict()  # fmt: skip
-
-
 def _paired_test(features: dict[str, Features], corpus: Corpus, classes: pd.DataFrame, plan: Plan) -> dict[str, Any]:
     """Image encoder against random encoder: cross-validated probes over the patients that pretraining did not see."""
     rows = np.flatnonzero(~corpus.index["patient_id"].isin(plan.seen_patients))
-    train, test = (classes.iloc[corpus.rows(split)].sum() for split in ("train", "test"))
-    classes = classes.loc[:, (test >= FEW_POSITIVES) & (train > 0)]  # with fewer, a fold would hardly have one
-    labels, patients = classes.to_numpy()[rows], patients_of(corpus, rows)
+    labels, patients = classes.to_numpy()[rows], protocol.patients_of(corpus, rows)
     probes = evaluation.cross_validated_probe(
-        {name: features[name].features[rows] for name in ("image", "random")}, labels, patients, folds=plan.folds,
-        classes=tuple(classes.columns), grid=PROBE_GRID, bootstrap=plan.bootstrap, seed=plan.seed,
+        {name: features[name].features[rows] for name in ("image", "random")}, labels, patients, folds=FOLDS,
+        classes=tuple(classes.columns), grid=PROBE_GRID, seed=plan.seed,
     )  # fmt: skip
     result = evaluation.paired_test(labels, probes.scores["image"], probes.scores["random"], patients, seed=plan.seed)
-    return {**result, "n_records": len(rows), "folds": plan.folds, "macro_auroc": probes.table["macro_auroc"].to_dict()}
+    return {**result, "n_records": len(rows), "folds": FOLDS, "macro_auroc": probes.table["macro_auroc"].to_dict()}
 
 
 def _retrieval(model: ECGScan, features: dict[str, Features], corpus: Corpus) -> dict[str, Any]:
@@ -244,9 +211,9 @@ def _retrieval(model: ECGScan, features: dict[str, Features], corpus: Corpus) ->
 def _reconstruction(
     model: ECGScan, unconstrained: ECGScan | None, corpus: Corpus, plan: Plan
 ) -> tuple[dict[str, Any], ExampleRecord]:
-    """Agreement and limb residuals on the test records; the top level is of the samples that the pages show.
+    """Agreement with the recorded leads where the test pages show them, and where they hide them ("hidden").
 
-    The limb residual, there too, is of all that is reconstructed, as is the constraint.
+    The limb residual beside them, like the constraint, is that of all samples.
     """
     models = {"model": model} | ({} if unconstrained is None else {"unconstrained": unconstrained})
     rows = corpus.rows("test")

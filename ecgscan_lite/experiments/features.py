@@ -20,7 +20,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How the pages are rendered.
+    """Appearance of the pages.
 
     Attributes:
         page: layout, ageing and paper size, the first of each; the size in pixels is the model's.
@@ -49,8 +49,7 @@ class Features:
 def embed_pages(models: dict[str, ECGScan], corpus: Corpus, options: RenderOptions) -> dict[str, Features]:
     """Encode a page of every record of a corpus; all models get the same pages, of the first model's page size."""
     parts: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in models}
-    first = next(iter(models.values()))
-    for pages, _ in render_batches(first, corpus, corpus.rows(), options, "pages"):
+    for pages, _ in render_batches(next(iter(models.values())), corpus, corpus.rows(), options, "pages"):
         with torch.inference_mode():
             for name, model in models.items():
                 parts[name].append(tuple(x.float().cpu() for x in model.encode_pages(pages)))
@@ -64,6 +63,16 @@ def embed_signals(model: ECGScan, corpus: Corpus) -> Features:
         signals = at_model_rate(corpus.signals(np.arange(start, min(start + 256, len(corpus)))), corpus.fs)
         with torch.inference_mode():
             parts.append(tuple(x.float().cpu() for x in model.encode_signals(signals.to(model.device))))
+    return _join(parts)
+
+
+def embed_leads(model: ECGScan, corpus: Corpus, options: RenderOptions) -> Features:
+    """Encode the leads that a model reads off a page of every record of a corpus, as its signal."""
+    parts = []
+    for pages, _ in render_batches(model, corpus, corpus.rows(), options, "reading"):
+        with torch.inference_mode():
+            leads = model.decoder(model.image_encoder(pages)).leads.float()
+            parts.append(tuple(x.float().cpu() for x in model.encode_signals(leads)))
     return _join(parts)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import torch
 from torch import nn
 
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, enough_positives
+from ecgscan_lite.datasets import SPLITS, open_dataset
+from ecgscan_lite.evaluation import FEW_POSITIVES, Split, enough_positives
 from ecgscan_lite.experiments.features import RenderOptions, render_batches
 from ecgscan_lite.models.ecgscan import ECGScan
 
@@ -29,16 +32,14 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is evaluated, and on which records.
+    """Choices of an evaluation.
 
     Attributes:
         task: classes of the linear probe, one of `tasks.TASKS`.
-        rendering: how the pages are rendered.
+        rendering: appearance of the pages.
         seen_patients: patients that pretraining saw; none of them may be in the test split.
         probe: grid, scalings and class_weights that the linear probe chooses from on validation.
         label_fractions: shares of the training labels, each probed for three seeds where it is not all of them.
-        folds: number of folds of the cross-validation that compares the image encoder with a random one.
-        bootstrap: number of resamples for the intervals.
         seed: seed of the random encoder, the folds and the resamples.
     """
 
@@ -47,9 +48,19 @@ class Plan:
     seen_patients: frozenset[str] = frozenset()
     probe: Mapping[str, Any] = field(default_factory=lambda: {"grid": PROBE_GRID})
     label_fractions: tuple[float, ...] = ()
-    folds: int = 5
-    bootstrap: int = 1000
     seed: int = 0
+
+
+def synthetic_corpus(records: Mapping[str, int], seed: int = 0) -> Corpus:
+    """Synthetic records of all splits in memory; 0 takes as many of a split as the data set has."""
+    datasets = {split: open_dataset("synthetic", split=split, n=records[split] or None, seed=seed) for split in SPLITS}
+    splits = [split for split, dataset in datasets.items() for _ in range(len(dataset))]
+    return Corpus.from_records(chain(*datasets.values()), splits=splits, name="synthetic")
+
+
+def limit_records(corpus: Corpus, limits: Mapping[str, int]) -> Corpus:
+    """The first records of each split, at most as many as `limits` says; 0 and no limit take all."""
+    return corpus.subset(np.concatenate([corpus.rows(split)[: limits.get(split) or None] for split in SPLITS]))
 
 
 def split_rows(corpus: Corpus, split: str) -> np.ndarray:
@@ -60,7 +71,7 @@ def split_rows(corpus: Corpus, split: str) -> np.ndarray:
     """
     rows = corpus.rows(split)
     if not len(rows):
-        raise ProtocolError(f"the corpus has no records in its split {split!r}, which this evaluation needs")
+        raise ProtocolError(f"{corpus.name} has no records in its split {split!r}, which this evaluation needs")
     return rows
 
 
@@ -90,36 +101,39 @@ def check_no_leak(corpus: Corpus, seen_patients: Collection[str]) -> None:
         raise ProtocolError(f"{seen} test records are of patients that pretraining saw; use other splits")
 
 
-def statement_labels(corpus: Corpus) -> pd.DataFrame:
-    """Statements that some records have and others have not, by code. Shape: (N, S), bool."""
-    labels = pd.DataFrame(corpus.labels(corpus.statement_names), columns=list(corpus.statement_names))
+def statement_labels(corpus: Corpus, split: str | None = None) -> pd.DataFrame:
+    """Statements that some records of a split, or of all, have and others have not. Shape: (N of these, S), bool."""
+    names = list(corpus.statement_names)
+    labels = pd.DataFrame(corpus.labels(names)[corpus.rows(split)], columns=names)
     return labels.loc[:, labels.any() & ~labels.all()]
 
 
-def statements_of_test(corpus: Corpus) -> pd.DataFrame:
-    """Statements that some test records have and others have not, by code. Shape: (N of the test split, S), bool.
-
-    Raises:
-        ProtocolError: none has enough of both to count in the means.
-    """
-    labels = statement_labels(corpus.subset(split_rows(corpus, "test")))
-    if not enough_positives(labels).any():
-        raise ProtocolError(f"no statement has {FEW_POSITIVES} positives among the test records")
-    return labels
-
-
 def task_labels(corpus: Corpus, task: str) -> pd.DataFrame:
-    """Classes of a task that some record has, by name. Shape: (N, C), bool.
+    """Classes of a task that the corpus can have, by name. Shape: (N, C), bool."""
+    names, labels = corpus.task_labels(task)
+    return pd.DataFrame(labels, columns=list(names))
+
+
+def counted_classes(corpus: Corpus, labels: pd.DataFrame) -> np.ndarray:
+    """Classes with enough positives and negatives in the test, and both to learn from. Shape: (N, C) -> (C,), bool.
 
     Raises:
-        ProtocolError: none of them can be both learned and evaluated.
+        ProtocolError: there are none.
     """
-    names, labels = corpus.task_labels(task)
-    table = pd.DataFrame(labels, columns=list(names)).loc[:, labels.any(axis=0)]
-    positives = table.iloc[corpus.rows("test")].sum()
-    if not ((positives >= FEW_POSITIVES) & table.iloc[corpus.rows("train")].any()).any():
-        raise ProtocolError(f"no class of the task {task!r} has {FEW_POSITIVES} positives among the test records")
-    return table
+    train, test = (labels.iloc[split_rows(corpus, split)] for split in ("train", "test"))
+    counted = enough_positives(test) & enough_positives(train, 1)
+    if not counted.any():
+        raise ProtocolError(
+            f"{corpus.name}: no class of the task has {FEW_POSITIVES} positives and negatives among the test records, "
+            "and examples of both among the training records"
+        )
+    return counted
+
+
+def probe_splits(corpus: Corpus, features: np.ndarray, labels: pd.DataFrame) -> list[Split]:
+    """Training, validation and test split of a linear probe. Shape: features (N, F), labels (N, C)."""
+    parts = (split_rows(corpus, split) for split in SPLITS)
+    return [Split(features[rows], labels.iloc[rows], patients_of(corpus, rows)) for rows in parts]
 
 
 def random_model(like: ECGScan, corpus: Corpus, plan: Plan) -> ECGScan:
@@ -137,6 +151,11 @@ def random_model(like: ECGScan, corpus: Corpus, plan: Plan) -> ECGScan:
         for pages, _ in render_batches(model, corpus, corpus.rows("train")[:256], plan.rendering, "batch statistics"):
             model.image_encoder(pages)
     return model.eval()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of what a cached result depends on, as JSON, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def model_checksum(model: ECGScan) -> str:

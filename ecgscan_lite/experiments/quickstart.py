@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
-from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.datasets import SPLITS, open_dataset
 from ecgscan_lite.experiments import REPORT_FILE, RESULTS_FILE
 from ecgscan_lite.experiments.evaluate import Evaluation, describe_run, evaluate_model
 from ecgscan_lite.experiments.features import RenderOptions
-from ecgscan_lite.experiments.protocol import Plan, read_seen_patients
+from ecgscan_lite.experiments.protocol import Plan, limit_records, read_seen_patients, synthetic_corpus
 from ecgscan_lite.models.ecgscan import load
 from ecgscan_lite.models.weights import EMBEDDED_WEIGHTS
 from ecgscan_lite.settings import Settings
@@ -40,12 +35,7 @@ SUMMARY_PRETRAINED = (
 
 
 def quickstart(
-    out: str | Path = "quickstart",
-    *,
-    seed: int = 0,
-    records: dict[str, int] | None = None,
-    pretrained: bool = False,
-    progress: bool | None = None,
+    out: str | Path = "quickstart", *, seed: int = 0, pretrained: bool = False, progress: bool | None = None
 ) -> Evaluation:
     """Pretrain on synthetic records, with and without the soft-lead constraint, and evaluate on records not seen.
 
@@ -55,17 +45,19 @@ def quickstart(
     Args:
         out: folder for the four runs.
         seed: seed of the records, the weights and everything else that is random.
-        records: number of synthetic records in each split.
-        pretrained: evaluate the weights that come with the package, and pretrain nothing.
+        pretrained: whether to evaluate the weights that come with the package, and pretrain nothing.
         progress: show progress bars; None shows them on a terminal.
 
     Raises:
         RunError: the folder holds runs of other settings.
     """
-    out, records = Path(out), records or RECORDS
-    if (out / RESULTS_FILE).exists():
-        _remove_finished(out)
-    corpus = synthetic_corpus(records, seed)
+    out = Path(out)
+    if (out / RESULTS_FILE).exists():  # remove a finished quickstart, and nothing else that may be in the folder
+        for run in RUNS:
+            shutil.rmtree(out / run, ignore_errors=True)
+        for file in (RESULTS_FILE, REPORT_FILE):
+            (out / file).unlink(missing_ok=True)
+    corpus = synthetic_corpus(RECORDS, seed)
     command, title, summary = "ecgscan quickstart", "ECG-Scan quickstart", SUMMARY
     constrained, unconstrained = (out / run for run in RUNS[2:])
     if pretrained:
@@ -74,12 +66,11 @@ def quickstart(
     else:
         for settings in stages(out, seed):
             pretrain(settings, resume=True, corpus=corpus, progress=progress)
-    train = corpus.rows("train")[:PROBE_TRAIN_SIZE]
-    corpus = corpus.subset(np.concatenate([train, corpus.rows("val"), corpus.rows("test")]))
+    corpus = limit_records(corpus, {"train": PROBE_TRAIN_SIZE})
     options, seen = RenderOptions(Settings().page, seed, progress), read_seen_patients(constrained, corpus)
     plan = Plan(rendering=options, seen_patients=seen, seed=seed)
     evaluated = evaluate_model(load(constrained), corpus, plan, None if pretrained else load(unconstrained))
-    run = describe_run(command=command, seed=seed, data=f"synthetic records: {records}")
+    run = describe_run(command=command, seed=seed, data=f"synthetic records: {RECORDS}")
     return replace(evaluated, results={**evaluated.results, "run": run}, title=title, summary=summary)
 
 
@@ -103,18 +94,3 @@ def stages(out: Path, seed: int) -> list[Settings]:
     )  # fmt: skip
     constrained = fork.replace(run__out=with_soft_lead, loss__soft_lead=Settings().loss.soft_lead)
     return [signal_pretraining, alignment, constrained, fork.replace(run__out=without_soft_lead)]
-
-
-def synthetic_corpus(records: dict[str, int], seed: int) -> Corpus:
-    """Synthetic records of all splits in memory."""
-    datasets = [open_dataset("synthetic", split=split, n=records[split], seed=seed) for split in SPLITS]
-    splits = [split for split in SPLITS for _ in range(records[split])]
-    return Corpus.from_records(chain(*datasets), splits=splits, name="synthetic")
-
-
-def _remove_finished(out: Path) -> None:
-    """Remove a finished quickstart, and nothing else that may be in the folder."""
-    for run in RUNS:
-        shutil.rmtree(out / run, ignore_errors=True)
-    for file in (RESULTS_FILE, REPORT_FILE):
-        (out / file).unlink(missing_ok=True)

@@ -2,67 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ecgscan_lite import evaluation
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.evaluation.classification import FEW_POSITIVES
-from ecgscan_lite.evaluation.robustness import CLEAN, SEVERITIES, SHIFT_AGEINGS, SHIFT_LAYOUTS
+from ecgscan_lite.evaluation import FEW_POSITIVES, Condition
+from ecgscan_lite.experiments import protocol
 from ecgscan_lite.experiments.features import embed_pages, reconstruct_pages
-from ecgscan_lite.experiments.protocol import (
-    Plan,
-    ProtocolError,
-    check_no_leak,
-    corpus_checksum,
-    model_checksum,
-    patients_of,
-    statement_labels,
-)
-from ecgscan_lite.experiments.shift_cells import ShiftCells
+from ecgscan_lite.experiments.protocol import Plan, ProtocolError
+from ecgscan_lite.files import write_atomically
 from ecgscan_lite.models.ecgscan import ECGScan
-from ecgscan_lite.rendering.degradation.presets import find_ageing
-from ecgscan_lite.rendering.layout import LAYOUTS
-from ecgscan_lite.rendering.names import by_name
+from ecgscan_lite.settings import PageSettings, validate
 
 
-@dataclass(frozen=True)
-class ShiftGrid:
-    """Kinds of pages to evaluate a model on; those of the first layout, without ageing, are the clean ones.
+def shift_conditions(layouts: Sequence[str], ageings: Sequence[str]) -> list[Condition]:
+    """Every layout without ageing and under every ageing; clean pages of the first layout are first.
 
-    Attributes:
+    Args:
         layouts: names of page layouts.
-        ageings: presets, each at all severities unless it names its own ("photo:3").
-        severities: 1 to 5.
+        ageings: presets, each at the severities of `evaluation.conditions` unless it names its own ("photo:3").
 
     Raises:
-        ValueError: there is no such layout, ageing or severity.
+        SettingsError: there is no such layout, ageing or severity.
     """
-
-    layouts: Sequence[str] = SHIFT_LAYOUTS
-    ageings: Sequence[str] = SHIFT_AGEINGS
-    severities: Sequence[int] = SEVERITIES
-
-    def __post_init__(self) -> None:
-        for layout in self.layouts:
-            by_name("layout", layout, LAYOUTS)
-        for ageing in self.ageings:
-            if ageing != CLEAN:
-                find_ageing(ageing if ":" in ageing else f"{ageing}:{max(self.severities)}")
-
-    def conditions(self) -> list[evaluation.Condition]:
-        """All of them, the clean ones first."""
-        return evaluation.conditions(self.layouts, self.ageings, self.severities)
+    page = validate(PageSettings, {"layouts": tuple(layouts), "ageing": tuple(ageings)}, "shift")
+    return evaluation.conditions(page.layouts, page.ageing)
 
 
-def evaluate_shift(model: ECGScan, corpus: Corpus, plan: Plan, grid: ShiftGrid, folder: Path) -> pd.DataFrame:
+def evaluate_shift(model: ECGScan, corpus: Corpus, plan: Plan, grid: Sequence[Condition], folder: Path) -> pd.DataFrame:
     """Zero-shot, linear probe and reconstruction of a model on every kind of page.
 
     Args:
+        model: the model to evaluate.
+        corpus: records with splits by patient.
+        plan: classes of the probe, pages, patients and seeds.
+        grid: kinds of pages, the clean ones first.
         folder: folder of the finished cells, so that an interrupted grid continues.
 
     Returns:
@@ -71,13 +52,12 @@ def evaluate_shift(model: ECGScan, corpus: Corpus, plan: Plan, grid: ShiftGrid, 
     Raises:
         ProtocolError: a test patient was seen in pretraining.
     """
-    check_no_leak(corpus, plan.seen_patients)
-    names, labels = corpus.task_labels(plan.task)
-    statements = statement_labels(corpus)
+    protocol.check_no_leak(corpus, plan.seen_patients)
+    statements = protocol.statement_labels(corpus)
     prompts = model.embed_statements(list(statements.columns))
     splits = {split: corpus.rows(split) for split in ("train", "val", "test")}
 
-    def run_model(condition: evaluation.Condition) -> evaluation.ModelOutputs:
+    def run_model(condition: Condition) -> evaluation.ModelOutputs:
         page = replace(plan.rendering.page, layouts=(condition.layout,), ageing=(condition.preset,))
         options = replace(plan.rendering, page=page)
         features = embed_pages({"model": model}, corpus, options)["model"]
@@ -86,18 +66,52 @@ def evaluate_shift(model: ECGScan, corpus: Corpus, plan: Plan, grid: ShiftGrid, 
         measures = {"correlation": read["visible"]["correlation"], "limb_residual_mv": read["limb_residual_mv"]}
         return evaluation.ModelOutputs(features.features, features.embeddings @ prompts.T, measures)
 
-    patients, conditions = patients_of(corpus, corpus.rows()), grid.conditions()
+    labels, patients = protocol.task_labels(corpus, plan.task), protocol.patients_of(corpus, corpus.rows())
     key = {
-        "model": model_checksum(model), "data": corpus_checksum(corpus), "task": plan.task,
+        "model": protocol.model_checksum(model), "data": protocol.corpus_checksum(corpus), "task": plan.task,
         "render_seed": plan.rendering.seed, "paper_size": plan.rendering.page.paper_sizes[0],
         "probe": {name: list(value) for name, value in plan.probe.items()},
-        "bootstrap": plan.bootstrap, "seed": plan.seed, "clean": conditions[0]._asdict(),
+        "seed": plan.seed, "clean": grid[0]._asdict(),
     }  # fmt: skip
     return evaluation.shift_grid(
-        run_model, evaluation.EvaluationData(pd.DataFrame(labels, columns=list(names)), statements, patients, splits),
-        conditions, finished=ShiftCells(folder, conditions, key), probe=plan.probe, bootstrap=plan.bootstrap,
-        seed=plan.seed, min_positives=FEW_POSITIVES,
+        run_model, evaluation.EvaluationData(labels, statements, patients, splits), grid,
+        finished=ShiftCells(folder, grid, key), probe=plan.probe, seed=plan.seed, min_positives=FEW_POSITIVES,
     )  # fmt: skip
+
+
+class ShiftCells(dict[Condition, dict[str, float]]):
+    """Rows of `evaluation.shift_grid` by condition, read from a folder, and written there when they are set.
+
+    A file that is damaged, or was written under another `key`, counts as missing.
+
+    Args:
+        folder: folder of the files; made when the first is written.
+        grid: conditions to look for.
+        key: all that the rows depend on beside the condition: model, data, seeds.
+    """
+
+    def __init__(self, folder: Path, grid: Sequence[Condition], key: Mapping[str, Any]) -> None:
+        self.folder, self.key = folder, protocol.digest(key)
+        rows = {condition: self._read(condition) for condition in grid}
+        super().__init__({condition: row for condition, row in rows.items() if row is not None})
+
+    def __setitem__(self, condition: Condition, row: dict[str, float]) -> None:
+        values = {name: None if np.isnan(value) else float(value) for name, value in row.items()}
+        cell = {"key": self.key, "condition": condition._asdict(), "row": values}
+        with write_atomically(self._file(condition)) as file:
+            file.write_text(json.dumps(cell), encoding="utf-8")
+        super().__setitem__(condition, row)
+
+    def _file(self, condition: Condition) -> Path:
+        return self.folder / f"{condition.layout}_{condition.preset.replace(':', '-')}.json"
+
+    def _read(self, condition: Condition) -> dict[str, float] | None:
+        try:
+            cell = json.loads(self._file(condition).read_text(encoding="utf-8"))
+            row = {name: np.nan if value is None else float(value) for name, value in cell["row"].items()}
+            return row if cell["key"] == self.key else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # deeply nested JSON
+            return None
 
 
 def evaluate_shared_statements(model: ECGScan, corpus: Corpus, source: Corpus, plan: Plan) -> dict[str, Any]:
@@ -109,16 +123,15 @@ def evaluate_shared_statements(model: ECGScan, corpus: Corpus, source: Corpus, p
     Raises:
         ProtocolError: a test patient was seen in pretraining, or no statement is shared.
     """
-    check_no_leak(corpus, plan.seen_patients)
+    protocol.check_no_leak(corpus, plan.seen_patients)
     test = corpus.subset(corpus.rows("test"))
-    labels, known = statement_labels(test), statement_labels(source.subset(source.rows("train"))).columns
+    labels, known = protocol.statement_labels(test), protocol.statement_labels(source, "train").columns
     features = embed_pages({"model": model}, test, plan.rendering)["model"]
     prompts = model.embed_statements(list(labels.columns))
     scores = pd.DataFrame(features.embeddings @ prompts.T, columns=labels.columns)
     try:
         result = evaluation.shared_zero_shot(
-            scores, labels, known, patients_of(test, test.rows()), bootstrap=plan.bootstrap, seed=plan.seed,
-            min_positives=FEW_POSITIVES,
+            scores, labels, known, protocol.patients_of(test, test.rows()), seed=plan.seed, min_positives=FEW_POSITIVES,
         )  # fmt: skip
     except ValueError as error:
         raise ProtocolError(f"{corpus.name} and {source.name}: {error}") from None

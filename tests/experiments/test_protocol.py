@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.datasets import open_dataset
 from ecgscan_lite.experiments.features import render_batches
-from ecgscan_lite.experiments.protocol import Plan, ProtocolError, check_no_leak, corpus_checksum, random_model
+from ecgscan_lite.experiments.protocol import (
+    Plan,
+    ProtocolError,
+    check_no_leak,
+    corpus_checksum,
+    counted_classes,
+    limit_records,
+    random_model,
+    synthetic_corpus,
+)
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.settings import EncoderSettings
 
@@ -48,3 +58,20 @@ def test_checksum_of_a_corpus_tells_splits_apart() -> None:
         corpus_checksum(Corpus.from_records(records, splits=["train", "val", last])) for last in ("test", "test", "val")
     )
     assert one == same != other
+
+
+def test_classes_count_with_ten_of_both_in_the_test_and_one_of_both_in_training() -> None:
+    corpus = synthetic_corpus({"train": 4, "val": 1, "test": 20})
+    labels = pd.DataFrame(np.zeros((25, 5), dtype=bool), columns=list("abcde"))
+    labels.iloc[:2] = True  # of the training records
+    labels.iloc[5:15, :3], labels.iloc[5:16, 3], labels.iloc[5:14, 4] = True, True, True
+    labels.iloc[:4, 1], labels.iloc[:4, 2] = False, True
+    assert counted_classes(corpus, labels).tolist() == [True, False, False, False, False]
+    with pytest.raises(ProtocolError, match="no class of the task has 10 positives and negatives"):
+        counted_classes(corpus, labels[["b", "c", "d", "e"]])
+
+
+def test_the_first_records_of_each_split_are_kept() -> None:
+    corpus = synthetic_corpus({"train": 4, "val": 2, "test": 3})
+    fewer = limit_records(corpus, {"train": 2, "val": 0})
+    assert fewer.index["record_id"].tolist() == corpus.index["record_id"].iloc[[0, 1, 4, 5, 6, 7, 8]].tolist()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -72,13 +72,13 @@ class Comparison:
     """One comparison that a claim rests on.
 
     Attributes:
-        claim, data, measure: what is compared, for which claim, and on which data set.
+        claim, data, measure: key of the claim, name of the data set, and name of what is measured there.
         value: mean over the seeds.
         low, high: interval of the value, corrected for the number of intervals where it decides, and otherwise 95 %.
-        criterion: what the value has to be.
+        criterion: condition on the value.
         p_value: p-value of a test, corrected for the number of tests; NaN where the interval decides.
         verdict: "supported", "rejected" or "inconclusive".
-        note: why there is no value, or what else there is to know.
+        note: the reason why there is no value, or a caveat.
     """
 
     claim: str
@@ -107,9 +107,8 @@ class _Estimate:
 
 def decide_claims(evidence: Sequence[Evidence], resamples: int = 4000, permutations: int = 10_000) -> list[Comparison]:
     """Every comparison that the claims rest on; where there is nothing to compare, one without a value says so."""
-    tests = [test for one in evidence for test in _test_baselines(one, permutations)]
     estimates = [(one.data, estimate) for one in evidence for estimate in _estimates(one, resamples)]
-    comparisons = _decide_tests(tests, permutations)
+    comparisons = _test_baselines(evidence, permutations)
     comparisons += [_decide_estimate(data, estimate, len(estimates)) for data, estimate in estimates]
     for one in evidence:
         for claim, note in (
@@ -175,22 +174,23 @@ def resampled_auroc(labels: np.ndarray, patients: Sequence[str], scores: Seeds, 
     return np.mean([macro(bootstrap_auroc(labels, x, patients, resamples)) for x in scores], axis=0)
 
 
-def _test_baselines(one: Evidence, permutations: int) -> Iterator[Comparison]:
-    """C1, before the p-values are corrected."""
-    for name, scores in one.baselines.items():
-        test = paired_test_over_seeds(one.labels, one.patients, one.model, scores, permutations)
-        value, criterion = (test["difference"], *test["interval"]), f"above 0, p < {LEVEL}"
-        yield Comparison("C1", one.data, f"above {name}", *value, criterion, test["p_value"])
-
-
-def _decide_tests(tests: Sequence[Comparison], permutations: int) -> list[Comparison]:
-    few = len(tests) / (permutations + 1) >= LEVEL
-    note = f"{permutations} permutations are too few for {len(tests)} tests" if few else ""
-    p_values = holm([test.p_value for test in tests]) if tests else []
-    return [
-        replace(test, p_value=float(p_value), verdict=verdict_by_test(test.value, p_value), note=note)
-        for test, p_value in zip(tests, p_values, strict=True)
+def _test_baselines(evidence: Sequence[Evidence], permutations: int) -> list[Comparison]:
+    """C1."""
+    found = [
+        (one.data, name, paired_test_over_seeds(one.labels, one.patients, one.model, scores, permutations))
+        for one in evidence
+        for name, scores in one.baselines.items()
     ]
+    p_values = map(float, holm([test["p_value"] for *_, test in found]) if found else [])
+    few = len(found) / (permutations + 1) >= LEVEL
+    note = f"{permutations} permutations are too few for {len(found)} tests" if few else ""
+    return [
+        Comparison(
+            "C1", data, f"above {name}", difference := test["difference"], *test["interval"], f"above 0, p < {LEVEL}",
+            p_value, verdict_by_test(difference, p_value), note,
+        )
+        for (data, name, test), p_value in zip(found, p_values, strict=True)
+    ]  # fmt: skip
 
 
 def _estimates(one: Evidence, resamples: int) -> Iterator[_Estimate]:

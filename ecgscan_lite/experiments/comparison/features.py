@@ -2,7 +2,8 @@
 
 scores, degraded_scores: log-odds of the task's classes on clean and on degraded pages, from a probe that was fitted on
     clean ones, or from a supervised classifier. Shape: (N, C).
-zero_shot, degraded_zero_shot: similarity to the prompts of `mixed_statements`, on the same pages. Shape: (N, S).
+zero_shot, degraded_zero_shot: similarity to the prompts of the statements that some test records have and others have
+    not, on the same pages. Shape: (N, S).
 leads, projected_leads: `LEAD_MEASURES` of the leads that are read off the pages, as they are and projected onto the
     limb identities. Shape: (N, 4).
 transfer_NAME: similarity to the prompts of the statements of the data set NAME, on its own test records.
@@ -15,22 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import torch
 
 from ecgscan_lite import evaluation
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.ecg.leads import LIMB_PROJECTION
 from ecgscan_lite.experiments.comparison.criteria import LEAD_MEASURES
 from ecgscan_lite.experiments.comparison.plan import Method
-from ecgscan_lite.experiments.features import (
-    RenderOptions,
-    embed_pages,
-    embed_signals,
-    reconstruct_pages,
-    render_batches,
-)
-from ecgscan_lite.experiments.protocol import PROBE, statement_labels
+from ecgscan_lite.experiments.features import RenderOptions, embed_leads, embed_pages, embed_signals, reconstruct_pages
+from ecgscan_lite.experiments.protocol import PROBE, probe_splits, statement_labels, task_labels
 from ecgscan_lite.files import write_atomically
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.settings import Settings
@@ -64,30 +57,34 @@ def encode_and_probe(
         corpus: records that the probe is fitted on ("train"), chosen on ("val") and applied to ("test").
         method: the method that the encoder comes from.
         settings: the settings that it was trained with.
-        options: how clean pages are rendered.
+        options: appearance of the clean pages.
         degraded: ageing of the degraded pages; only a method of role "model" is applied to them.
         transfers: other data sets that it is applied to without labels.
         run: folder of the run, which holds the classifier of a supervised one.
     """
-    task, data = possible_classes(corpus, settings.data.task), settings.data
-    train, val, test = (corpus.rows(split) for split in ("train", "val", "test"))
-    features, embeddings = _encode(model, corpus, method, options)
+    labels, data = task_labels(corpus, settings.data.task), settings.data
+    if method.probe_input == "signals":
+        encoded = embed_signals(model, corpus)
+    elif method.probe_input == "reconstruction":
+        encoded = embed_leads(model, corpus, options)
+    else:
+        encoded = embed_pages({"model": model}, corpus, options)["model"]
+    train, val, test = probe_splits(corpus, encoded.features, labels)
     if method.probe_input == "classifier":
-        names, scores = classify(run, features[test])
-        return {"scores": scores[:, [names.index(name) for name in task.columns]]}
-    patients = corpus.index["patient_id"].to_numpy()
-    splits = (evaluation.Split(features[rows], task.iloc[rows], patients[rows].tolist()) for rows in (train, val))
-    probe = evaluation.fit_probe(*splits, **PROBE)
-    outputs = {"scores": probe.scores(features[test])}
-    if embeddings is not None and not method.untrained and "text" in data.modalities and data.text != "none":
-        outputs["zero_shot"] = embeddings[test] @ _prompts(model, corpus).T
+        names, scores = classify(run, test.embeddings)
+        return {"scores": scores[:, [names.index(name) for name in labels.columns]]}
+    probe = evaluation.fit_probe(train, val, **PROBE)
+    outputs = {"scores": probe.scores(test.embeddings)}
+    has_prompts = "text" in data.modalities and data.text != "none" and not method.untrained
+    if has_prompts and method.probe_input != "reconstruction":
+        outputs["zero_shot"] = encoded.embeddings[corpus.rows("test")] @ _prompts(model, corpus).T
     reads_leads = data.modalities == "image,signal,text" and settings.loss.reconstruction > 0
     if method.probe_input == "pages" and not method.untrained and reads_leads:
         outputs |= _measure_leads(model, corpus, options)
     if method.role != "model":
         return outputs
     aged = replace(options, page=replace(options.page, ageing=(degraded,)))
-    pages = embed_pages({"model": model}, corpus.subset(test), aged)["model"]
+    pages = embed_pages({"model": model}, corpus.subset(corpus.rows("test")), aged)["model"]
     outputs["degraded_scores"] = probe.scores(pages.features)
     if "zero_shot" in outputs:
         outputs["degraded_zero_shot"] = pages.embeddings @ _prompts(model, corpus).T
@@ -95,35 +92,6 @@ def encode_and_probe(
             pages = embed_pages({"model": model}, other.subset(other.rows("test")), options)["model"]
             outputs[f"transfer_{name}"] = pages.embeddings @ _prompts(model, other).T
     return outputs
-
-
-def possible_classes(corpus: Corpus, task: str) -> pd.DataFrame:
-    """Classes of a task that the data set can have. Shape: (N, C), bool."""
-    names, labels = corpus.task_labels(task)
-    return pd.DataFrame(labels, columns=list(names))
-
-
-def mixed_statements(corpus: Corpus) -> pd.DataFrame:
-    """Statements that some test records have and others have not. Shape: (N, S), bool."""
-    return statement_labels(corpus.subset(corpus.rows("test")))
-
-
-def _encode(
-    model: ECGScan, corpus: Corpus, method: Method, options: RenderOptions
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features and, where there are any, embeddings of all records. Shape: (N, F), (N, D)."""
-    if method.probe_input == "signals":
-        encoded = embed_signals(model, corpus)
-        return encoded.features, encoded.embeddings
-    if method.probe_input != "reconstruction":
-        encoded = embed_pages({"model": model}, corpus, options)["model"]
-        return encoded.features, encoded.embeddings
-    features = []  # of the signal encoder, for the signals that the model reads off the pages
-    for pages, _ in render_batches(model, corpus, corpus.rows(), options, "reading"):
-        with torch.inference_mode():
-            leads = model.decoder(model.image_encoder(pages)).leads.float()
-            features.append(model.encode_signals(leads)[0].float().cpu())
-    return torch.cat(features).numpy(), None
 
 
 def _measure_leads(model: ECGScan, corpus: Corpus, options: RenderOptions) -> dict[str, np.ndarray]:
@@ -134,5 +102,5 @@ def _measure_leads(model: ECGScan, corpus: Corpus, options: RenderOptions) -> di
 
 
 def _prompts(model: ECGScan, corpus: Corpus) -> np.ndarray:
-    """Embeddings of the prompts of `mixed_statements`. Shape: (S, D)."""
-    return model.embed_statements(list(mixed_statements(corpus).columns))
+    """Embeddings of the prompts of the statements of the test records. Shape: (S, D)."""
+    return model.embed_statements(list(statement_labels(corpus, "test").columns))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ecgscan_lite.settings import Ageing, CountOrZero, Settings, SettingsError, Task, current_names, read_toml, validate
+from ecgscan_lite.tables import rename
 
 #: Settings that the comparison itself decides.
 DECIDED = {
@@ -64,16 +64,16 @@ class Method:
             "baseline", an image encoder that the model has to beat; "ablation", shown beside the model; "upper_bound",
             an encoder of signals; "stage", which other methods start from, and which is not evaluated.
         label: a few words for the tables.
-        probe_input: what the probe learns from: features of "pages", of "signals", or of the signals that the model
+        probe_input: input of the probe: features of "pages", of "signals", or of the signals that the model
             itself reads off the pages ("reconstruction"); or "classifier", the outputs of a supervised method, without
             a probe.
         weights_from: a method above this one whose weights are evaluated; nothing is trained then.
         initial_weights_from: a method above this one whose weights it starts from.
         untrained: number of encoders with weights of their own for each seed; nothing is trained then.
-        warm_start: start from its own weights on the data set before. Without it, the method starts on every data set
-            from the weights that `initial_weights_from` has there, or from random ones.
-        optional: skip the method, with the reason, where its weights can't be fetched.
-        uses_labels: says that it learns from labels; a method that does without saying so is refused.
+        warm_start: whether it starts from its own weights on the data set before. Without it, the method starts on
+            every data set from the weights that `initial_weights_from` has there, or from random ones.
+        optional: whether it is skipped, with the reason, where its weights can't be fetched.
+        uses_labels: whether it learns from labels; a method that does without saying so is refused.
         settings: settings of pretraining, in place of the common ones and those of the data set.
     """
 
@@ -132,7 +132,7 @@ class ComparisonPlan:
         tables = _current(tables, OLD_NAMES)
         for kind, old_names in (("data", OLD_NAMES), ("methods", OLD_METHOD_NAMES)):
             if isinstance(tables.get(kind), dict):
-                tables[kind] = {name: _current(table, old_names) for name, table in tables[kind].items()}
+                tables[kind] = {name: _current(table, old_names, kind) for name, table in tables[kind].items()}
         plan = validate(cls, tables)
         for fault in _faults(plan):
             raise SettingsError(fault)
@@ -175,20 +175,13 @@ class ComparisonPlan:
         return ((before, method), initial) if before and given.warm_start else (initial, None)
 
 
-def _current(table: Any, old_names: dict[str, str]) -> Any:
+def _current(table: Any, old_names: dict[str, str], kind: str = "") -> Any:
     """A table under its current names; those of the first edition are read with a warning."""
     if not isinstance(table, dict):
         return table  # `validate` refuses it
-
-    def current(name: str) -> str:
-        if name in old_names:
-            said = f"a comparison's {name!r} is now called {old_names[name]!r}; it will not be read in the next version"
-            warnings.warn(said, FutureWarning, stacklevel=5)
-        return old_names.get(name, name)
-
-    table = {current(name): value for name, value in table.items()}
+    table = {rename(name, old_names.get(name), kind): value for name, value in table.items()}
     if table.get("role") == "ceiling":
-        table["role"] = current("ceiling")
+        table["role"] = rename("ceiling", old_names["ceiling"], "role")
     return table | ({"settings": current_names(table["settings"])} if isinstance(table.get("settings"), dict) else {})
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,13 @@ import torch
 
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.corpus.splits import with_splits
-from ecgscan_lite.datasets import SPLITS, open_dataset
+from ecgscan_lite.datasets import SPLITS
 from ecgscan_lite.evaluation import check_disjoint
+from ecgscan_lite.experiments import protocol
 from ecgscan_lite.experiments.comparison.features import encode_and_probe, load_outputs, save_outputs
 from ecgscan_lite.experiments.comparison.plan import ComparisonPlan, DataSet
 from ecgscan_lite.experiments.features import RenderOptions
-from ecgscan_lite.experiments.protocol import (
-    PROBE,
-    Plan,
-    check_no_leak,
-    corpus_checksum,
-    random_model,
-    read_seen_patients,
-)
+from ecgscan_lite.experiments.protocol import PROBE, Plan
 from ecgscan_lite.files import write_atomically
 from ecgscan_lite.models.ecgscan import ECGScan, load
 from ecgscan_lite.settings import PageSettings, reproducible_settings
@@ -43,15 +35,12 @@ def open_corpora(plan: ComparisonPlan) -> dict[str, Corpus]:
     Raises:
         CorpusError: a folder is no corpus.
         SplitError: a file of splits does not fit its corpus.
-        ValueError: a patient is in two splits, or a split has no records.
+        ProtocolError: a split has no records.
+        ValueError: a patient is in two splits.
     """
-    corpora = {}
-    for name, data in plan.data.items():
-        corpus = corpora[name] = _open(data)
-        check_disjoint(*(corpus.index["patient_id"].iloc[corpus.rows(split)] for split in SPLITS))
-        for split in SPLITS:
-            if not len(corpus.rows(split)):
-                raise ValueError(f"data set {name!r} has no records in its split {split!r}")
+    corpora = {name: _open(data) for name, data in plan.data.items()}
+    for corpus in corpora.values():
+        check_disjoint(*(protocol.patients_of(corpus, protocol.split_rows(corpus, split)) for split in SPLITS))
     return corpora
 
 
@@ -63,7 +52,7 @@ class Runs:
         skipped: optional methods whose weights can't be fetched, with the reason.
 
     Args:
-        plan: what is compared.
+        plan: methods, data sets and seeds.
         corpora: the records of each data set.
         out: folder; an interrupted comparison continues there, and ends with the same values.
         progress: show progress bars; None shows them on a terminal.
@@ -71,7 +60,8 @@ class Runs:
 
     def __init__(self, plan: ComparisonPlan, corpora: dict[str, Corpus], out: Path, progress: bool | None = None):
         self.plan, self.corpora, self.out, self.progress = plan, corpora, out, progress
-        self.evaluated = {name: _evaluated(corpus, plan.data[name]) for name, corpus in corpora.items()}
+        probe = {name: {"train": data.probe_train_size} for name, data in plan.data.items()}
+        self.evaluated = {name: protocol.limit_records(corpus, probe[name]) for name, corpus in corpora.items()}
         self.skipped: dict[str, str] = {}
 
     def outputs(self, data: str, method: str) -> Iterator[dict[str, np.ndarray]]:
@@ -118,8 +108,7 @@ class Runs:
         if not self._try(method, pretrain, settings, resume=True, corpus=records, progress=self.progress):
             return False
         for corpus in self.corpora.values():
-            seen = read_seen_patients(run, corpus)
-            check_no_leak(corpus, seen)
+            protocol.check_no_leak(corpus, protocol.read_seen_patients(run, corpus))
         return True
 
     def _try(self, method: str, make: Any, *arguments: Any, **options: Any) -> bool:
@@ -140,7 +129,8 @@ class Runs:
         for name in ("device", "compile"):
             del settings["run"][name]
         origins = [self._key(*run, seed) for run in self.plan.origins(data, method) if run]
-        return _digest([settings, given.run.validate_every, corpus_checksum(self.corpora[data]), origins])
+        records = protocol.corpus_checksum(self.corpora[data])
+        return protocol.digest([settings, given.run.validate_every, records, origins])
 
     def _untrained_model(self, data: str, method: str, seed: int, copy: int = 0) -> ECGScan:
         """An encoder that has learned nothing from ECGs; a random one has the batch statistics of training pages."""
@@ -150,7 +140,7 @@ class Runs:
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         if settings.encoders.image_pretrained:
             return model
-        return random_model(model, self.evaluated[data], Plan(rendering=self._clean_pages(data), seed=seed))
+        return protocol.random_model(model, self.evaluated[data], Plan(rendering=self._clean_pages(data), seed=seed))
 
     def _outputs(self, data: str, method: str, seed: int, copy: int) -> dict[str, np.ndarray]:
         """Outputs of one encoder, read from the folder if they are there."""
@@ -159,9 +149,9 @@ class Runs:
         if given.role == "model":  # the data sets that its weights from this one alone are evaluated on
             transfers = {name: self.evaluated[name] for name, other in plan.data.items() if other.transfer_from == data}
         run = given.weights_from or method
-        key = _digest(
-            [self._key(data, run, seed), dataclasses.asdict(given), copy, corpus_checksum(records), PROBE,
-             plan.degraded, plan.data[data].task, [corpus_checksum(corpus) for corpus in transfers.values()]]
+        key = protocol.digest(
+            [self._key(data, run, seed), dataclasses.asdict(given), copy, protocol.corpus_checksum(records), PROBE,
+             plan.degraded, plan.data[data].task, [protocol.corpus_checksum(corpus) for corpus in transfers.values()]]
         )  # fmt: skip
         file = self.out / FEATURES / data / f"{method}-{seed}-{copy}.npz"
         outputs = load_outputs(file, key)
@@ -184,17 +174,6 @@ class Runs:
 def _open(data: DataSet) -> Corpus:
     limits = {"train": data.train, "val": data.val, "test": data.test}
     if data.corpus == "synthetic":
-        parts = [open_dataset("synthetic", split=split, n=limits[split] or None) for split in SPLITS]
-        splits = [split for split, part in zip(SPLITS, parts, strict=True) for _ in range(len(part))]
-        return Corpus.from_records(chain(*parts), splits=splits, name="synthetic")
+        return protocol.synthetic_corpus(limits)
     corpus = with_splits(Corpus(data.corpus), data.splits) if data.splits else Corpus(data.corpus)
-    return corpus.subset(np.concatenate([corpus.rows(split)[: limits[split] or None] for split in SPLITS]))
-
-
-def _evaluated(corpus: Corpus, data: DataSet) -> Corpus:
-    train = corpus.rows("train")[: data.probe_train_size or None]
-    return corpus.subset(np.concatenate([train, corpus.rows("val"), corpus.rows("test")]))
-
-
-def _digest(parts: list) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return protocol.limit_records(corpus, limits)

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.evaluation import auroc, holm, macro
-from ecgscan_lite.evaluation.classification import FEW_POSITIVES
+from ecgscan_lite.evaluation import FEW_POSITIVES, auroc, enough_positives, holm, macro
 from ecgscan_lite.experiments.comparison import criteria
 from ecgscan_lite.experiments.comparison.criteria import LEAD_MEASURES, mean_auroc
-from ecgscan_lite.experiments.comparison.features import mixed_statements, possible_classes
 from ecgscan_lite.experiments.comparison.plan import ComparisonPlan
 from ecgscan_lite.experiments.comparison.runs import Runs
-from ecgscan_lite.experiments.protocol import statement_labels
+from ecgscan_lite.experiments.protocol import counted_classes, patients_of, statement_labels, task_labels
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class DataSetOutputs:
 
     def zero_shot_auroc(self, method: str, kind: str = "zero_shot") -> float:
         """Macro AUROC over the statements with enough positives, mean over the seeds; NaN where there is none."""
-        enough, outputs = _enough(self.statements), self.outputs[method]
+        enough, outputs = enough_positives(self.statements), self.outputs[method]
         if kind not in outputs[0] or not enough.any():
             return np.nan
         return mean_auroc(self.statements.to_numpy()[:, enough], [one[kind][:, enough] for one in outputs])
@@ -62,36 +60,29 @@ def collect_outputs(runs: Runs, data: str) -> DataSetOutputs:
     """Train and apply all methods on a data set, where that is not done yet.
 
     Raises:
-        ValueError: no class of the task can be evaluated.
+        ProtocolError: no class of the task can be evaluated.
     """
     plan, corpus, given, transfer = runs.plan, runs.evaluated[data], runs.plan.data[data], None
     methods = plan.names("model", "unconstrained", "baseline", "ablation", "upper_bound")
     outputs = {method: list(runs.outputs(data, method)) for method in methods}  # none of a method that is skipped
-    train, test = corpus.rows("train"), corpus.rows("test")
-    labels, statements = possible_classes(corpus, given.task), mixed_statements(corpus)
-    learned, labels = labels.iloc[train].to_numpy(), labels.iloc[test]
-    counted = _enough(labels) & learned.any(axis=0) & ~learned.all(axis=0)
-    if not counted.any():
-        raise ValueError(
-            f"data set {data!r}: no class of the task {given.task!r} has {FEW_POSITIVES} positives in the test"
-        )
+    test, labels, statements = corpus.rows("test"), task_labels(corpus, given.task), statement_labels(corpus, "test")
+    counted = counted_classes(corpus, labels)
     if source := given.transfer_from:
         key = f"transfer_{data}"
-        known = statement_labels(runs.corpora[source].subset(runs.corpora[source].rows("train"))).columns
-        shared = _enough(statements) & statements.columns.isin(known)
+        known = statement_labels(runs.corpora[source], "train").columns
+        shared = enough_positives(statements) & statements.columns.isin(known)
         scores = [one[key][:, shared] for one in runs.outputs(source, plan.model) if key in one]
         transfer = (source, statements.to_numpy()[:, shared], scores) if scores and shared.any() else None
     outputs = {method: found for method, found in outputs.items() if found}
-    patients = corpus.index["patient_id"].iloc[test].tolist()
-    return DataSetOutputs(data, patients, labels, counted, statements, outputs, transfer)
+    return DataSetOutputs(data, patients_of(corpus, test), labels.iloc[test], counted, statements, outputs, transfer)
 
 
 def collect_evidence(plan: ComparisonPlan, found: DataSetOutputs) -> criteria.Evidence:
     """The arrays that the claims are decided on."""
-    scores = {
-        role: {name: found.scores(name) for name in plan.names(role) if name in found.outputs}
-        for role in ("model", "baseline", "upper_bound")
-    }
+    baselines, upper_bounds = (
+        {name: found.scores(name) for name in plan.names(role) if name in found.outputs}
+        for role in ("baseline", "upper_bound")
+    )
     leads = None
     for name in plan.names("unconstrained"):
         model, other = found.outputs[plan.model], found.outputs[name]
@@ -99,7 +90,7 @@ def collect_evidence(plan: ComparisonPlan, found: DataSetOutputs) -> criteria.Ev
             leads = {"model": [one["leads"] for one in model], "unconstrained": [one["leads"] for one in other]}
             leads["projected"] = [one["projected_leads"] for one in other]
     return criteria.Evidence(
-        found.name, found.truth, found.patients, scores["model"][plan.model], scores["baseline"], scores["upper_bound"],
+        found.name, found.truth, found.patients, found.scores(plan.model), baselines, upper_bounds,
         found.scores(plan.model, "degraded_scores"), leads, found.transfer,
     )  # fmt: skip
 
@@ -138,7 +129,7 @@ def _method_row(plan: ComparisonPlan, found: DataSetOutputs, name: str) -> dict[
 
 def classes_table(found: DataSetOutputs) -> pd.DataFrame:
     """A row per class of the test: its positives, a note where it does not count, and the AUROC of every method."""
-    truth, enough = found.labels.to_numpy(), _enough(found.labels)
+    truth, enough = found.labels.to_numpy(), enough_positives(found.labels)
     notes = np.where(enough, "", f"fewer than {FEW_POSITIVES} positives or negatives, not in the mean")
     notes = np.where(enough & ~found.counted, "nothing to learn from, not in the mean", notes)
     table = {"data": found.name, "class": found.labels.columns, "positives": truth.sum(axis=0), "n": len(truth)}
@@ -152,9 +143,3 @@ def degraded_pages(plan: ComparisonPlan, found: DataSetOutputs) -> dict[str, Any
     zero_shot = [found.zero_shot_auroc(plan.model, kind) for kind in ("zero_shot", "degraded_zero_shot")]
     values = {"ageing": plan.degraded, "probe": probe}
     return values if np.isnan(zero_shot).any() else values | {"zero_shot": zero_shot}
-
-
-def _enough(labels: pd.DataFrame) -> np.ndarray:
-    """Classes with enough positives, and enough negatives, to be evaluated. Shape: (C,), bool."""
-    positives = labels.to_numpy().sum(axis=0)
-    return np.minimum(positives, len(labels) - positives) >= FEW_POSITIVES

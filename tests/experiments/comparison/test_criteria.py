@@ -152,8 +152,8 @@ def test_c4_needs_degraded_pages_and_another_data_set(labels: np.ndarray) -> Non
     assert _verdict("C4", labels, degraded=slight) == INCONCLUSIVE
     assert _verdict("C4", labels, transfer=("elsewhere", labels, _scores(labels, 0.0, 3))) == REJECTED
     assert _verdict("C4", labels, transfer=("elsewhere", labels, _scores(labels, 0.22, 3))) == INCONCLUSIVE
-    [said] = [one for one in decide_claims([_evidence(labels, transfer=None)], 500, 500) if not one.data]
-    assert said.verdict == INCONCLUSIVE and "no second data set" in said.note
+    [comparison] = [one for one in decide_claims([_evidence(labels, transfer=None)], 500, 500) if not one.data]
+    assert comparison.verdict == INCONCLUSIVE and "no second data set" in comparison.note
 
 
 def test_intervals_are_corrected_for_their_number(labels: np.ndarray) -> None:

@@ -80,7 +80,7 @@ LABELS = {"data": {"modalities": "image,labels", "text": "none"}}
 
 
 @pytest.mark.parametrize(
-    ("methods", "said"),
+    ("methods", "message"),
     [
         ({"ours": {"role": "model", "settings": LABEL_TEXT}}, "'ours' learns from labels"),
         ({"ours": {"role": "model", "settings": LABEL_TEXT, "uses_labels": True}}, "'ours' learns from labels"),
@@ -96,8 +96,8 @@ LABELS = {"data": {"modalities": "image,labels", "text": "none"}}
         ),
     ],
 )
-def test_what_learns_from_labels_has_to_say_so_and_is_not_the_model(methods: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said) as refusal:
+def test_what_learns_from_labels_has_to_say_so_and_is_not_the_model(methods: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as refusal:
         ComparisonPlan.from_dict(_tables(**methods))
     assert "\n" not in str(refusal.value)
 
@@ -114,7 +114,7 @@ def test_text_made_from_labels_is_refused_wherever_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("methods", "said"),
+    ("methods", "message"),
     [
         ({"a": {"role": "baseline", "weights_from": "b"}}, "no method above it"),
         ({"a": {"role": "baseline", "weights_from": "ours", "settings": LABELS}}, "goes with no other"),
@@ -134,8 +134,8 @@ def test_text_made_from_labels_is_refused_wherever_it_is_asked_for() -> None:
         ({"a": {"role": "baseline", "width": 3}}, "no setting 'methods.a.width'"),
     ],
 )
-def test_methods_that_can_not_be_are_refused_in_one_line(methods: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said) as refusal:
+def test_methods_that_can_not_be_are_refused_in_one_line(methods: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as refusal:
         ComparisonPlan.from_dict(_tables(**methods))
     assert "\n" not in str(refusal.value)
 
@@ -172,5 +172,5 @@ def test_names_of_the_first_edition_are_read_with_a_warning() -> None:
     with pytest.warns(FutureWarning, match="now called") as warned:
         read = ComparisonPlan.from_dict(old | {"arms": arms, "worn": old.pop("degraded")})
     assert read == ComparisonPlan.from_dict(new)
-    said = " ".join(str(warning.message) for warning in warned)
-    assert all(name in said for name in ("arms", "worn", "probed", "ceiling", "towers", *names.values()))
+    message = " ".join(str(warning.message) for warning in warned)
+    assert all(name in message for name in ("arms", "worn", "probed", "ceiling", "towers", *names.values()))

@@ -185,8 +185,9 @@ def test_the_command_refuses_wrong_mixes_in_one_line(
         monkeypatch.setattr(sys, "argv", ["ecgscan", *map(str, arguments), "--out", str(tmp_path / "out")])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr().err
-        assert ended.value.code == 2 and said.startswith("ecgscan: ") and said.count("\n") == 1, (arguments, said)
+        message = capsys.readouterr().err
+        assert ended.value.code == 2 and message.startswith("ecgscan: "), (arguments, message)
+        assert message.count("\n") == 1, (arguments, message)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""Cells of a shift grid in files: read again to the last bit, unless they are damaged or of another model."""
+"""A shift grid: its kinds of pages, and its cells in files, read again unless they are damaged or of another model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ecgscan_lite.evaluation import Condition
-from ecgscan_lite.experiments.shift_cells import ShiftCells
+from ecgscan_lite.experiments.robustness import ShiftCells, shift_conditions
+from ecgscan_lite.settings import SettingsError
 
 GRID = [Condition("3x4+1"), Condition("3x4+1", "photo", 1), Condition("6x2")]
 ROWS = [{"n": 100.0, "zero_shot": 0.1 + number / 3, "probe_loss_low": np.nan} for number in range(3)]
@@ -48,3 +49,13 @@ def test_a_cell_that_cannot_be_written_is_not_finished(folder: Path) -> None:
     with pytest.raises(TypeError):
         cells[GRID[0]] = {"n": "many"}
     assert not cells and len(list(folder.iterdir())) == 3
+
+
+def test_kinds_of_pages_that_can_not_be_are_refused_in_one_line() -> None:
+    assert shift_conditions(["3x4+1", "6x2"], ["photo:3"]) == [
+        Condition("3x4+1"), Condition("3x4+1", "photo", 3), Condition("6x2"), Condition("6x2", "photo", 3),
+    ]  # fmt: skip
+    for layouts, ageings in ((["5x5"], ["scan"]), (["6x2"], ["photo:9"]), (["6x2"], ["photo:x"]), ([], ["scan"])):
+        with pytest.raises(SettingsError) as refusal:
+            shift_conditions(layouts, ageings)
+        assert "shift." in str(refusal.value) and "\n" not in str(refusal.value)
