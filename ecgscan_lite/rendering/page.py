@@ -84,7 +84,7 @@ class Page:
         image = self.image[:, :, top : top + height, left : left + width]
         return replace(self, image=image, geometry=self._geometry.cropped(top, left, height, width))
 
-    @cached_property
+    @property
     def _geometry(self) -> Geometry:
         """The geometry of clean pages too."""
         size = (self.plan.frame.height, self.plan.frame.width)
@@ -158,7 +158,7 @@ class Page:
         for strip, (x0, y0, x1, y1) in label_boxes(self.plan.frame):
             flat = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
             for page, of_page in enumerate(boxes):
-                corners = self._geometry.to_image(page, flat)
+                corners = self._to_image(page, flat)
                 if (corners.max(0) > 0).all() and (corners.min(0) < self.image.shape[:1:-1]).all():
                     of_page.append(self._box(strip.lead, corners, 0.0))
         return boxes
@@ -183,6 +183,9 @@ class Page:
         for first, stop in edges.reshape(-1, 2):
             x, zero = span.x0 + np.arange(first, stop) * span.step, np.full(stop - first, span.zero)
             lines = (zero - span.gain * signal[first:stop], zero)
-            xy, zero = (self._geometry.to_image(page, np.column_stack((x, y))).astype(np.float32) for y in lines)
+            xy, zero = (self._to_image(page, np.column_stack((x, y))).astype(np.float32) for y in lines)
             traces.append(Trace(span.strip.lead, first / self.fs, xy, zero, span.strip.gain, span.strip.sign))
         return traces
+
+    def _to_image(self, page: int, xy: np.ndarray) -> np.ndarray:
+        return xy if self.geometry is None else self.geometry.to_image(page, xy)
