@@ -3,7 +3,7 @@
     python benchmarks/embedding.py --out book/results/embedding.json
 
 Both get the same pages, of the model's size, in the same batches on one core, in turns, with what is freed kept, as
-`ecgscan embed` does; timm's encoder alone gets them as normalised floats, and does not pool. Loading is timed in new
+`ecgscan embed` does; timm's encoder alone gets them as normalized floats, and does not pool. Loading is timed in new
 processes, after the import of torch and timm, with the hub switched off.
 """
 
@@ -60,12 +60,12 @@ def main() -> None:
     ]
     result = {
         "encoder": model.encoder_settings.image, "page_size": list(model.page_size),
-        "pages_per_second": PAGES / whole, "bare_tower_pages_per_second": PAGES / bare,
+        "pages_per_second": PAGES / whole, "bare_encoder_pages_per_second": PAGES / bare,
         "share_of_bare_speed": bare / whole, "load_seconds": statistics.median(loading),
     }  # fmt: skip
     print(
         f"{result['pages_per_second']:.0f} pages/s, {result['share_of_bare_speed']:.1%} of the encoder's bare "
-        f"{result['bare_tower_pages_per_second']:.0f}; weights loaded in {result['load_seconds']:.2f} s"
+        f"{result['bare_encoder_pages_per_second']:.0f}; weights loaded in {result['load_seconds']:.2f} s"
     )
     if arguments.out:
         keep(result, arguments.out, __file__, ("timm",))

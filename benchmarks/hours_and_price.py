@@ -146,9 +146,7 @@ def main(given: list[str] | None = None) -> None:
     console.print(f"{cost.records:,} records ({origin}), {cost.steps:,} steps")
     console.print(hours_table(cost, speeds, arguments.price))
     if cost.flops(DEVICES[0]) > cost.flops(DEVICES[-1]):
-        console.print(
-            "Where a device's share of the batch exceeds optimizer.micro_batch, hours include encoding twice."
-        )
+        console.print("Hours include encoding twice where a device's share of the batch exceeds optimizer.micro_batch.")
     console.print(OWN if arguments.measured else OTHERS)
     for number, speed in enumerate(speeds, start=1):
         console.print(f"\\[{number}] {speed.device}: {speed.what}. {speed.source}")

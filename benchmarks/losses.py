@@ -1,11 +1,11 @@
-"""Time and memory of the contrastive losses, forwards and backwards, beside open_clip's.
+"""Time and memory of the contrastive losses, forward and backward, beside open_clip's.
 
     pip install open_clip_torch
     python benchmarks/losses.py --out book/results/losses.json
 
 All are measured in one process, in turns, best of several runs: on a CPU seconds of one core, so that the ratio holds
-on a busy machine where the absolute figures do not, on a GPU wall-clock. Memory is what the process, or the GPU's
-allocator, holds at the step's peak more than with the inputs in place; of the process Linux alone tells it.
+on a busy machine where the absolute times do not, on a GPU wall-clock. Memory is what the process, or the GPU's
+allocator, holds at the step's peak beyond the inputs; only Linux tells it for a process.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ LOSSES = {"open_clip": (ClipLoss, 2), "InfoNCE": (InfoNCELoss, 2), "Gram volume"
 
 
 def inputs(count: int, batch: int, dim: int, seed: int, device: torch.device) -> list[Tensor]:
-    """Embeddings of any length, with gradients."""
+    """Random embeddings that require gradients. Shape: (batch, dim) each."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(batch, dim, generator=generator).to(device).requires_grad_() for _ in range(count)]
 
 
 def step(loss: nn.Module, embeddings: list[Tensor]) -> None:
-    """Forwards and backwards."""
+    """Forward and backward."""
     loss(*embeddings).backward()
     for x in embeddings:
         x.grad = None
@@ -78,7 +78,7 @@ def now(device: torch.device) -> float:
 
 
 def peak_megabytes(name: str, batch: int, dim: int, seed: int, device: torch.device) -> float:
-    """Memory that a step takes more than its inputs."""
+    """Peak memory of a step beyond its inputs."""
     kind, count = LOSSES[name]
     loss, embeddings = kind().to(device), inputs(count, batch, dim, seed, device)
     if device.type == "cuda":
@@ -121,7 +121,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     torch.set_num_threads(1)
     rows = [row for case in CASES for row in measure(*case, arguments.seed, arguments.repeats, device)]
-    table = Table("B", "D", "loss", "ms", "times open_clip", "peak, MB", title=f"forwards and backwards, {device}")
+    table = Table("B", "D", "loss", "ms", "times open_clip", "peak, MB", title=f"forward and backward, {device}")
     for row in rows:
         figures = (f"{row['ms']:.2f}", f"{row['times_open_clip']:.2f}", f"{row['peak_mb']:.0f}")
         table.add_row(str(row["batch"]), str(row["dim"]), row["loss"], *figures)

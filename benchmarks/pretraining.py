@@ -3,12 +3,12 @@
     python benchmarks/pretraining.py --out book/results/pretraining_benchmark.json                 # on a CPU
     python benchmarks/pretraining.py --device cuda --out book/results/pretraining_gpu.json         # on a GPU
 
-The step is what `ecgscan pretrain` runs: records read and drawn as pages, three encoders, decoder, losses, clipping and
+The step is what `ecgscan pretrain` runs: reading, rendering, three encoders, decoder, losses, clipping and
 AdamW. The bare side is a copy of the same timm encoder on the same pages, already scaled and on the device: forward and
 backward, with and without its own AdamW, in the same precision and memory format. All sides run in turns within one
 process, and ratios are medians over the rounds, so that they hold on a machine whose speed drifts. Times are those of
-the wall, synchronised on a GPU. Records a second and the wait for data are those of steps in a row, the next batch
-being drawn meanwhile. Records are synthetic and in memory. FLOP use is the model's arithmetic, nothing that is computed
+the wall, synchronized on a GPU. Records a second and the wait for data are those of steps in a row, the next batch
+being made meanwhile. Records are synthetic and in memory. FLOP use is the model's arithmetic, nothing that is computed
 twice, as a share of the best bf16 matrix product on the same device.
 """
 
@@ -43,7 +43,7 @@ STEPS = 10_000  # of the learning rate's schedule; none of it is waited for
 
 
 class Case(NamedTuple):
-    """An encoder, what it sees, how many at a time, and of what share of them the leads are read."""
+    """An encoder, the size and ageing of its pages, batch sizes, and the share of records whose leads are read."""
 
     encoder: str
     size: tuple[int, int]
@@ -84,12 +84,12 @@ def in_turns(functions: dict[str, Callable[[], object]], rounds: int, device: to
 
 
 def median_ratio(above: list[float], below: list[float]) -> float:
-    """Of two functions that ran in turns."""
+    """Median ratio of the times of two functions that ran in turns."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 class Step:
-    """A training step of a case, and its parts, each as a function without arguments."""
+    """A training step of a case, and its parts."""
 
     def __init__(self, case: Case, batch: int, arguments: argparse.Namespace, device: torch.device) -> None:
         default = case.encoder == EncoderSettings().image
@@ -106,7 +106,7 @@ class Step:
         self.bare = copy.deepcopy(self.model.image_encoder.backbone).train()
         self.bare_optimizer = torch.optim.AdamW(self.bare.parameters(), lr=0.0, fused=device.type == "cuda")
         self.trainer = Trainer(self.settings, self.model, STEPS)
-        self.batch = self.draw()
+        self.batch = self.make_batch()
         self.signals = self.data.corpus.signals(self.data.rows[:batch])
         self.scaled = self.model.image_encoder.normalize(self.batch.pages)
         with torch.no_grad():
@@ -117,25 +117,25 @@ class Step:
             self.bare = torch.compile(self.bare)
 
     def functions(self) -> dict[str, Callable[[], object]]:
-        """By name: the whole, the bare encoder, and the parts."""
+        """The whole step, the bare encoder, and the parts, by name."""
         model, objective = self.model, self.trainer.objective
         return {
-            "step": lambda: self.step(self.draw()),
+            "step": lambda: self.step(self.make_batch()),
             "bare": lambda: self.learn(lambda: [self.bare(self.scaled)]),
             "bare with AdamW": self.bare_step,
-            "drawing": self.draw,
+            "batch": self.make_batch,
             "rendering": self.render,
             "forward and backward": lambda: self.learn(lambda: [objective(model, self.batch)]),
-            "image encoder": lambda: self.learn(self.see),
+            "image encoder": lambda: self.learn(self.encode_pages),
             "signal encoder": lambda: self.learn(lambda: [model.signal_encoder(self.batch.signals.nan_to_num())]),
             "decoder": lambda: self.learn(lambda: list(model.decoder(self.page))),
             "optimizer": self.update,
         }
 
     def in_a_row(self, steps: int) -> tuple[float, float]:
-        """Steps as a run takes them, a thread drawing the next batch: seconds of one, and the share of waiting."""
+        """Steps as a run takes them, while a thread makes the next batch: seconds of one, and the share of waiting."""
         waited, start = 0.0, 0.0
-        batches = prefetch(lambda _: self.draw(), range(steps + 2), self.device)
+        batches = prefetch(lambda _: self.make_batch(), range(steps + 2), self.device)
         for number in range(steps + 2):
             if number == 2:  # the first two do not count
                 _wait(self.device)
@@ -152,7 +152,7 @@ class Step:
         """One update of the weights."""
         self.trainer.train([batch], after_step=lambda metrics: None)
 
-    def draw(self) -> Batch:
+    def make_batch(self) -> Batch:
         """The next step's batch, pages and all."""
         self.number += 1
         return make_batch(self.settings, self.data, self.number - 1, self.device)
@@ -162,7 +162,7 @@ class Step:
         seeds = range(len(self.signals))
         return render_pages(self.signals, self.data.corpus.fs, self.settings.page, seeds, self.device)
 
-    def see(self) -> list[torch.Tensor]:
+    def encode_pages(self) -> list[torch.Tensor]:
         """What the image encoder gives to the heads and to the decoder."""
         page = self.model.image_encoder(self.batch.pages)
         return [page.features, page.tokens]
@@ -238,13 +238,13 @@ def _wait(device: torch.device) -> None:
 def steps_table(rows: list[dict]) -> Table:
     """What a step takes, and where the time goes."""
     table = Table("encoder", "page", title="training step")
-    for name in ("batch", "records/s", "wait", "step, ms", "bare, ms", "ratio", "with AdamW", "draw", "image", "signal",
+    for name in ("batch", "records/s", "wait", "step, ms", "bare, ms", "ratio", "with AdamW", "data", "image", "signal",
                  "decoder", "rest", "AdamW", "FLOP use", "MB"):  # fmt: skip
         table.add_column(name, justify="right")
     for row in rows:
         ms = row["ms"]
         rest = ms["forward and backward"] - ms["image encoder"] - ms["signal encoder"] - ms["decoder"]
-        parts = (ms["drawing"], ms["image encoder"], ms["signal encoder"], ms["decoder"], rest, ms["optimizer"])
+        parts = (ms["batch"], ms["image encoder"], ms["signal encoder"], ms["decoder"], rest, ms["optimizer"])
         page = "x".join(map(str, row["size"])) + ("" if row["ageing"] == "none" else f" {row['ageing']}")
         page += "" if row["read"] == 1 else f", read {row['read']:.0%}"
         table.add_row(

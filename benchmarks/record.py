@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing in turns, and the file that a result is kept in."""
+"""What the benchmarks share: timing in turns, and writing a result with its conditions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from ecgscan_lite.files import write_atomically
 
 
 def best(functions: list[Callable[[], object]], repeats: int) -> list[float]:
@@ -31,12 +33,15 @@ def keep(
     result: dict[str, Any], out: Path, script: str, packages: Sequence[str] = (), device: str | torch.device = "cpu",
     given: Sequence[str] | None = None,
 ) -> None:  # fmt: skip
-    """Write a result as JSON, whole or not at all, with the command, the machine and the versions that it is of.
+    """Write a result as JSON, with the command, the machine and the versions that produced it.
 
     Args:
-        script: `__file__` of the benchmark; given: its arguments, where they are not those of the command line.
-        packages: whose versions matter beside ours and PyTorch's.
-        device: that was measured.
+        result: the benchmark's own result.
+        out: file to write.
+        script: `__file__` of the benchmark.
+        packages: packages whose versions matter beside ours and PyTorch's.
+        device: device that was measured.
+        given: the benchmark's arguments; None for those of the command line.
     """
     device = torch.device(device)
     conditions = {
@@ -47,6 +52,5 @@ def keep(
         "versions": {name: version(name) for name in ("ecgscan_lite", "torch", *packages)}
         | {"python": platform.python_version()},
     }  # fmt: skip
-    temporary = out.with_name(f".{out.name}.part")
-    temporary.write_text(json.dumps(conditions | result, indent=1))
-    temporary.replace(out)
+    with write_atomically(out) as file:
+        file.write_text(json.dumps(conditions | result, indent=1))

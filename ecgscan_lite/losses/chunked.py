@@ -10,7 +10,7 @@ over the B rows, and 2 B times its derivative with respect to l[k, j] is, away f
 
 So the logits are computed twice, a few rows at a time: forward for these sums, and backward for the gradient, as in
 FlashAttention (Dao et al., NeurIPS 2022). Autograd over checkpointed chunks needs no formula but computes the sums
-twice as well, and takes 10 to 20 % longer for InfoNCE.
+twice as well: at 8,192 records of D = 128 it takes 17 to 19 % longer.
 """
 
 from __future__ import annotations

@@ -167,14 +167,13 @@ def _computations(model: ECGScan, settings: Settings, records: int) -> dict[str,
     reads = bool(images and signals and (loss.reconstruction or loss.soft_lead))
     pages, leads = torch.zeros(records, 3, *model.page_size, dtype=torch.uint8), torch.zeros(records, 12, SAMPLES)
     image = torch.zeros(records, model.image_encoder.feature_dim, requires_grad=True)
-    learns_signals = not model.encoder_settings.signal_frozen
-    signal = torch.zeros(records, model.signal_encoder.feature_dim, requires_grad=learns_signals)
+    frozen = model.encoder_settings.signal_frozen
+    signal = torch.zeros(records, model.signal_encoder.feature_dim, requires_grad=not frozen)
     heads = [(model.image_head, image)] * images + [(model.signal_head, signal)] * signals
     heads += [(model.text_head, torch.zeros(records, texts, model.text_dim))] * has_text
     with torch.no_grad():
         page = model.image_encoder(pages[: math.ceil(loss.reconstruction_share * records)])
     page.tokens.requires_grad_()
-
     return {
         "image encoder": lambda: [x for _ in range(images) for x in model.image_encoder(pages)[: 1 + reads]],
         "signal encoder": lambda: [model.signal_encoder(leads) for _ in range(signals)],

@@ -166,7 +166,8 @@ def test_parts_that_a_run_does_not_use_cost_nothing() -> None:
 def test_leads_that_are_not_reconstructed_cost_nothing(small: RunCost) -> None:
     changes = ({"loss__reconstruction_share": 0.5}, {"loss__reconstruction": 0.0, "loss__soft_lead": 0.0})
     half, none = (estimate(SMALL.replace(**change), 100).parts.loc["decoder"] for change in changes)
-    assert half["kept"] == small.parts["kept"]["decoder"] / 2 and none["kept"] == none["forward"] == 0
+    assert half["kept"] == pytest.approx(small.parts["kept"]["decoder"] / 2, rel=1e-3)
+    assert none["kept"] == none["forward"] == 0
 
 
 def test_a_run_without_signals_costs_what_it_compares(small: RunCost) -> None:
