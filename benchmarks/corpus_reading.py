@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import wfdb
-from record import best, keep
+from keep_result import best, keep
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import torch
-from record import best, keep
+from keep_result import best, keep
 
 import ecgscan_lite as es
 from ecgscan_lite.datasets import open_dataset

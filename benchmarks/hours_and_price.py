@@ -21,12 +21,12 @@ from pathlib import Path
 
 import timm
 import torch
-from record import keep
+from keep_result import keep
 from rich.console import Console
 from rich.table import Table
 
 from ecgscan_lite.files import reason
-from ecgscan_lite.reporting.run_cost import DEVICES, estimate_run
+from ecgscan_lite.reporting.dry_run import DEVICES, estimate_run
 from ecgscan_lite.settings import Settings, SettingsError
 from ecgscan_lite.training.cost import TIMM_HUB, RunCost, count_flops
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from record import keep
+from keep_result import keep
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from record import keep
+from keep_result import keep
 from rich.console import Console
 from rich.table import Table
 from torch import nn

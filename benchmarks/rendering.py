@@ -27,8 +27,8 @@ import numpy as np
 import pandas as pd
 import pmecg
 import torch
+from keep_result import best, keep
 from PIL import Image
-from record import best, keep
 from rich.console import Console
 from rich.table import Table
 

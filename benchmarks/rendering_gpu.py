@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from record import keep
+from keep_result import keep
 from rich.console import Console
 from rich.table import Table
 

@@ -118,8 +118,8 @@ def render(
     Interrupted, it continues where it was.
     """
     from ecgscan_lite.rendering import INKS, LAYOUTS, PAPERS
-    from ecgscan_lite.rendering.files import write_pages
-    from ecgscan_lite.rendering.names import by_name
+    from ecgscan_lite.rendering.lookup import by_name
+    from ecgscan_lite.rendering.page_files import write_pages
 
     page_layout = replace(
         by_name("layout", layout, LAYOUTS), speed=speed, gain=gain, chest_gain=chest_gain, seconds=seconds, font=font,
@@ -157,7 +157,7 @@ def pretrain(
     if seed is not None:
         given = given.replace(run__seed=seed)
     if dry_run:
-        from ecgscan_lite.reporting.run_cost import describe_run, estimate_run
+        from ecgscan_lite.reporting.dry_run import describe_run, estimate_run
 
         print(describe_run(*estimate_run(given, corpus_size)))
         return
@@ -223,7 +223,7 @@ def evaluate(
     if run is None or data is None:
         raise typer.BadParameter("give RUN and --data")
     from ecgscan_lite.corpus import Corpus
-    from ecgscan_lite.corpus.splits import with_splits
+    from ecgscan_lite.corpus.split_files import with_splits
     from ecgscan_lite.evaluation.robustness import SHIFT_AGEINGS, SHIFT_LAYOUTS
     from ecgscan_lite.experiments.evaluate import evaluate_run
     from ecgscan_lite.experiments.robustness import shift_conditions

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from ecgscan_lite.ecg.tasks import task_names
-from ecgscan_lite.tables import SettingsError as SettingsError  # for those who import settings
-from ecgscan_lite.tables import as_toml, read_toml, rename, validate
+from ecgscan_lite.toml_tables import SettingsError as SettingsError  # for those who import settings
+from ecgscan_lite.toml_tables import as_toml, read_toml, rename, validate
 
 LOSS_TERMS = ("pairwise", "gram", "reconstruction", "visibility", "position", "soft_lead")
 

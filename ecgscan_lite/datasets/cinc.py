@@ -12,7 +12,7 @@ from dataclasses import replace
 import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
-from ecgscan_lite.datasets.tables import TableDataset, find_headers, rows_of_split
+from ecgscan_lite.datasets.table_dataset import TableDataset, find_headers, rows_of_split
 from ecgscan_lite.ecg.records import ECGRecord, read_record
 from ecgscan_lite.ecg.statements import SNOMED_STATEMENTS
 from ecgscan_lite.ecg.tasks import task_names

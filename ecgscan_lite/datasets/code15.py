@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
-from ecgscan_lite.datasets.tables import TableDataset, read_table, require_unique, rows_of_split
+from ecgscan_lite.datasets.table_dataset import TableDataset, read_table, require_unique, rows_of_split
 from ecgscan_lite.ecg.records import ECGRecord, RecordError, resample, signal_issues, to_float32
 from ecgscan_lite.files import reason
 

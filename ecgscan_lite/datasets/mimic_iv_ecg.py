@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ecgscan_lite.datasets.patient_splits import assign_splits
-from ecgscan_lite.datasets.tables import TableDataset, read_below, read_table, require_unique, rows_of_split
+from ecgscan_lite.datasets.table_dataset import TableDataset, read_below, read_table, require_unique, rows_of_split
 from ecgscan_lite.ecg.records import ECGRecord
 
 RECORD_LIST, MEASUREMENTS = "record_list.csv", "machine_measurements.csv"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.datasets.tables import TableDataset, read_below, read_table, rows_of_split
+from ecgscan_lite.datasets.table_dataset import TableDataset, read_below, read_table, rows_of_split
 from ecgscan_lite.ecg.records import ECGRecord, RecordError
 from ecgscan_lite.ecg.statements import STATEMENTS
 

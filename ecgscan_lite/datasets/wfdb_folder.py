@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecgscan_lite.datasets import SPLITS, tables
+from ecgscan_lite.datasets import SPLITS
+from ecgscan_lite.datasets import table_dataset as tables
 from ecgscan_lite.datasets.patient_splits import assign_splits
 from ecgscan_lite.ecg.records import SEXES, ECGRecord
 from ecgscan_lite.ecg.statements import STATEMENTS

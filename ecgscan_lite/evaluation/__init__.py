@@ -14,7 +14,9 @@ from ecgscan_lite.evaluation.label_efficiency import LabelEfficiency, draw_subse
 from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, auprc, auroc, enough_positives, macro
 from ecgscan_lite.evaluation.probe import Hyperparameters, Probe, ProbeResult, Split, fit_probe, linear_probe
 from ecgscan_lite.evaluation.reconstruction import ReconstructionResult, reconstruction, reconstruction_by_record
-from ecgscan_lite.evaluation.resampling import (
+from ecgscan_lite.evaluation.retrieval import retrieval
+from ecgscan_lite.evaluation.robustness import Condition, EvaluationData, ModelOutputs, conditions, shift_grid
+from ecgscan_lite.evaluation.significance import (
     bootstrap_auroc,
     bootstrap_difference,
     bootstrap_interval,
@@ -22,8 +24,6 @@ from ecgscan_lite.evaluation.resampling import (
     holm,
     paired_test,
 )
-from ecgscan_lite.evaluation.retrieval import retrieval
-from ecgscan_lite.evaluation.robustness import Condition, EvaluationData, ModelOutputs, conditions, shift_grid
 from ecgscan_lite.evaluation.waveforms import WaveformResult, waveforms
 from ecgscan_lite.evaluation.zero_shot import shared_zero_shot, zero_shot
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, auprc, auroc, binary, enough_positives, macro
-from ecgscan_lite.evaluation.resampling import bootstrap_interval
+from ecgscan_lite.evaluation.significance import bootstrap_interval
 
 
 @dataclass(frozen=True)

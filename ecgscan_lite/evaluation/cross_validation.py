@@ -18,7 +18,7 @@ from ecgscan_lite.evaluation.probe import (
     hyperparameter_grid,
     log_odds,
 )
-from ecgscan_lite.evaluation.resampling import index_patients
+from ecgscan_lite.evaluation.significance import index_patients
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ecgscan_lite.evaluation.classification import named_labels
 from ecgscan_lite.evaluation.probe import Split, linear_probe
-from ecgscan_lite.evaluation.resampling import index_patients
+from ecgscan_lite.evaluation.significance import index_patients
 
 FRACTIONS: tuple[float, ...] = (0.01, 0.1, 1.0)
 

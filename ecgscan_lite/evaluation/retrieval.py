@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ecgscan_lite.evaluation.resampling import index_patients
+from ecgscan_lite.evaluation.significance import index_patients
 
 _CHUNK = 1 << 24  # similarities held at once (64 MB), so that memory grows with N and not with its square
 

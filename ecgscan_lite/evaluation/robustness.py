@@ -13,7 +13,7 @@ import pandas as pd
 from ecgscan_lite.evaluation.classification import evaluate_scores
 from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, auroc, enough_positives, macro
 from ecgscan_lite.evaluation.probe import Probe, Split, fit_probe
-from ecgscan_lite.evaluation.resampling import bootstrap_difference
+from ecgscan_lite.evaluation.significance import bootstrap_difference
 
 CLEAN = "none"
 SHIFT_LAYOUTS: tuple[str, ...] = ("3x4+1", "6x2", "12x1")

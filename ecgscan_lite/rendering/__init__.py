@@ -14,7 +14,7 @@ from ecgscan_lite.rendering import raster
 from ecgscan_lite.rendering.degradation.apply import Degradations
 from ecgscan_lite.rendering.degradation.presets import PRESETS, Ageing, find_ageing
 from ecgscan_lite.rendering.layout import LAYOUTS, PAPER_SIZES, Frame, Layout, paper_size_px
-from ecgscan_lite.rendering.names import by_name
+from ecgscan_lite.rendering.lookup import by_name
 from ecgscan_lite.rendering.page import Box, Page, Trace
 from ecgscan_lite.rendering.paper import INKS, PAPERS, Paper
 from ecgscan_lite.rendering.randomness import page_seeds

@@ -11,7 +11,7 @@ from functools import cached_property
 from math import inf
 
 from ecgscan_lite.ecg.leads import CHEST_LEADS, LEADS, LIMB_LEADS
-from ecgscan_lite.rendering.names import by_name
+from ecgscan_lite.rendering.lookup import by_name
 
 CORNERS = ("upper left", "upper right", "lower left", "lower right")
 FONTS = ("sans", "wide", "bold", "serif", "mono")

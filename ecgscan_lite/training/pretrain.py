@@ -18,11 +18,12 @@ from ecgscan_lite.models.ecgscan import ECGScan, load
 from ecgscan_lite.models.weights import WEIGHTS_FILE
 from ecgscan_lite.settings import Settings, SettingsError, reproducible_settings
 from ecgscan_lite.training.batches import Batch, lead_positions, make_batch, prefetch
+from ecgscan_lite.training.checkpoint import RunError, load_checkpoint, save_checkpoint
 from ecgscan_lite.training.data import TrainingData, open_training_data
 from ecgscan_lite.training.distributed import Processes, join_processes
 from ecgscan_lite.training.run_log import RunLog
 from ecgscan_lite.training.throughput import Meter
-from ecgscan_lite.training.trainer import RunError, Trainer
+from ecgscan_lite.training.trainer import Trainer
 from ecgscan_lite.training.validation import Validation
 
 CHECKPOINT_FILE, SETTINGS_FILE, RECORDS_FILE = "checkpoint.safetensors", "settings.toml", "records.parquet"
@@ -66,7 +67,7 @@ def pretrain(
     steps = settings.optimizer.epochs * (len(data.rows) // settings.optimizer.batch_size)
     trainer = Trainer(settings, model.to(processes.device), steps, processes)
     if resume and (run / CHECKPOINT_FILE).exists():
-        processes.all_or_none(lambda: trainer.restore(run / CHECKPOINT_FILE))
+        processes.all_or_none(lambda: load_checkpoint(trainer, run / CHECKPOINT_FILE))
     validates = settings.run.validate_every and processes.is_main_process
     validation = processes.all_or_none(
         lambda: Validation(settings, corpus, trainer.objective.classify) if validates else None
@@ -133,10 +134,10 @@ class _Bookkeeping:
             with self.trainer.evaluation_mode() as model:
                 self.log.write("validation", {"step": step, **self.validation.evaluate(model)})
             if self.trainer.objective.classify and _is_best(self.run):
-                self.trainer.save_checkpoint(self.run / BEST_FILE)
+                save_checkpoint(self.trainer, self.run / BEST_FILE)
             self.meter.restart()
         if time.monotonic() - self.last_checkpoint >= settings.checkpoint_every:
-            self.trainer.save_checkpoint(self.run / CHECKPOINT_FILE)
+            save_checkpoint(self.trainer, self.run / CHECKPOINT_FILE)
             self.last_checkpoint = time.monotonic()
 
 
@@ -224,7 +225,7 @@ def _initial_model(settings: Settings, text_dim: int) -> ECGScan:
 def _finish(run: Path, trainer: Trainer) -> None:
     """Write the weights: the last, or those that were best on validation where the objective learns classes."""
     if trainer.objective.classify and (run / BEST_FILE).exists():
-        trainer.restore(run / BEST_FILE)
+        load_checkpoint(trainer, run / BEST_FILE)
     trainer.objective.save(run)
     trainer.model.eval().save(run, pretraining=reproducible_settings(trainer.settings), steps=trainer.step)
     for file in (CHECKPOINT_FILE, BEST_FILE):

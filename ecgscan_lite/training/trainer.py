@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ecgscan_lite.files import reason, write_atomically
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.precision import autocast_dtype
-from ecgscan_lite.settings import LOSS_TERMS, Settings, reproducible_settings
+from ecgscan_lite.settings import LOSS_TERMS, Settings
 from ecgscan_lite.training.batches import Batch
+from ecgscan_lite.training.checkpoint import RunError
 from ecgscan_lite.training.distributed import Processes
 from ecgscan_lite.training.objectives import Objective, build_objective
-
-
-class RunError(ValueError):
-    """A run that can't be started or continued; the message is one line."""
 
 
 class TrainingModule(nn.Module):
@@ -124,42 +116,6 @@ class Trainer:
             yield self.model
         finally:
             self._set_modes()
-
-    def save_checkpoint(self, path: Path) -> None:
-        """Write all that a resumed run needs to one file, atomically."""
-        tensors = {f"weights/{name}": x for name, x in self.module.state_dict().items()}
-        for name, parameter in self.parameters.items():
-            state = self.optimizer.state.get(parameter, {})
-            tensors |= {f"optimizer/{name}/{key}": torch.as_tensor(x) for key, x in state.items()}
-        metadata = {"step": str(self.step), "settings": json.dumps(reproducible_settings(self.settings))}
-        with write_atomically(path) as file:
-            save_file({name: x.cpu().contiguous() for name, x in tensors.items()}, file, metadata)
-
-    def restore(self, path: Path) -> None:
-        """Read a checkpoint.
-
-        Raises:
-            RunError: it is damaged, or of other settings.
-        """
-        try:
-            with safe_open(path, "pt", device=str(self.model.device)) as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            if metadata["settings"] != json.dumps(reproducible_settings(self.settings)):
-                raise RunError(f"{path}: a checkpoint of other settings; resume with the run's own settings.toml")
-            step = int(metadata["step"])
-            self.module.load_state_dict({k[8:]: x for k, x in tensors.items() if k.startswith("weights/")})
-        except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise RunError(f"{path}: no checkpoint that can be read ({reason(error)})") from None
-        # AdamW counts its steps beside the weights where it is fused, and else on the CPU
-        device_of_count = self.model.device if self.optimizer.defaults["fused"] else torch.device("cpu")
-        for name, parameter in self.parameters.items():
-            prefix = f"optimizer/{name}/"
-            state = {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
-            if state:
-                moments = {key: x.to(parameter.device) for key, x in state.items() if key != "step"}
-                self.optimizer.state[parameter] = moments | {"step": state["step"].to(device_of_count)}
-        self.step = step
 
     def _set_modes(self) -> None:
         self.module.train()

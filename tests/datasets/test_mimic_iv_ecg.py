@@ -15,7 +15,7 @@ from ecgscan_lite.corpus import Corpus, prepare
 from ecgscan_lite.datasets import open_dataset, open_splits
 from ecgscan_lite.datasets.mimic_iv_ecg import MIMICIVECG, join_sentences
 from ecgscan_lite.datasets.patient_splits import assign_split
-from ecgscan_lite.datasets.tables import TableDataset
+from ecgscan_lite.datasets.table_dataset import TableDataset
 from ecgscan_lite.ecg.records import RecordError
 from ecgscan_lite.ecg.reports import split_report
 

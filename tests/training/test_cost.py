@@ -20,7 +20,7 @@ from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.models.image_encoder import ImageEncoder
 from ecgscan_lite.rendering import LAYOUTS
 from ecgscan_lite.rendering.degradation.presets import find_ageing
-from ecgscan_lite.reporting.run_cost import records_on_disk
+from ecgscan_lite.reporting.dry_run import records_on_disk
 from ecgscan_lite.settings import Settings, SettingsError
 from ecgscan_lite.training.cost import (
     RunCost,

@@ -11,8 +11,8 @@ import pandas as pd
 
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.datasets import SPLITS
-from ecgscan_lite.experiments.comparison import tables
-from ecgscan_lite.experiments.comparison.criteria import CLAIMS, Comparison, decide_claims, verdicts
+from ecgscan_lite.experiments.comparison import summary
+from ecgscan_lite.experiments.comparison.claims import CLAIMS, Comparison, decide_claims, verdicts
 from ecgscan_lite.experiments.comparison.plan import ComparisonPlan
 from ecgscan_lite.experiments.comparison.runs import Runs, open_corpora
 from ecgscan_lite.experiments.evaluate import describe_run
@@ -52,17 +52,17 @@ def compare(path: str | Path, out: str | Path, progress: bool | None = None) -> 
     """
     plan = ComparisonPlan.read(path)
     runs = Runs(plan, open_corpora(plan), Path(out), progress)
-    found = [tables.collect_outputs(runs, data) for data in plan.data]
-    evidence = [tables.collect_evidence(plan, one) for one in found]
+    found = [summary.collect_outputs(runs, data) for data in plan.data]
+    evidence = [summary.collect_evidence(plan, one) for one in found]
     comparisons = decide_claims(evidence, plan.resamples, plan.permutations)
-    methods = pd.concat([tables.methods_table(plan, one) for one in found], ignore_index=True)
-    classes = [tables.classes_table(one) for one in found]
+    methods = pd.concat([summary.methods_table(plan, one) for one in found], ignore_index=True)
+    classes = [summary.classes_table(one) for one in found]
     results = {
         "claims": {key: {"claim": CLAIMS[key], "verdict": verdict} for key, verdict in verdicts(comparisons).items()},
         "comparisons": _rows(pd.DataFrame(comparisons)),
         "methods": _rows(methods),
         "classes": [row for table in classes for row in _rows(table)],
-        "degraded": {one.name: tables.degraded_pages(plan, one) for one in found},
+        "degraded": {one.name: summary.degraded_pages(plan, one) for one in found},
         "skipped": runs.skipped,
         "run": describe_run(
             command="ecgscan compare", settings=Path(path).name, seeds=list(plan.seeds), resamples=plan.resamples,

@@ -20,7 +20,7 @@ import numpy as np
 from ecgscan_lite import evaluation
 from ecgscan_lite.corpus import Corpus
 from ecgscan_lite.ecg.leads import LIMB_PROJECTION
-from ecgscan_lite.experiments.comparison.criteria import LEAD_MEASURES
+from ecgscan_lite.experiments.comparison.claims import LEAD_MEASURES
 from ecgscan_lite.experiments.comparison.plan import Method
 from ecgscan_lite.experiments.features import RenderOptions, embed_leads, embed_pages, embed_signals, reconstruct_pages
 from ecgscan_lite.experiments.protocol import PROBE, probe_splits, statement_labels, task_labels

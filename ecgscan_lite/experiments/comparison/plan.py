@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ecgscan_lite.settings import Ageing, CountOrZero, Settings, SettingsError, Task, current_names, read_toml, validate
-from ecgscan_lite.tables import rename
+from ecgscan_lite.toml_tables import rename
 
 #: Settings that the comparison itself decides.
 DECIDED = {

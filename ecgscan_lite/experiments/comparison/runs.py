@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.corpus.splits import with_splits
+from ecgscan_lite.corpus.split_files import with_splits
 from ecgscan_lite.datasets import SPLITS
 from ecgscan_lite.evaluation import check_disjoint
 from ecgscan_lite.experiments import protocol
@@ -23,8 +23,8 @@ from ecgscan_lite.experiments.protocol import PROBE, Plan
 from ecgscan_lite.files import write_atomically
 from ecgscan_lite.models.ecgscan import ECGScan, load
 from ecgscan_lite.settings import PageSettings, reproducible_settings
+from ecgscan_lite.training.checkpoint import RunError
 from ecgscan_lite.training.pretrain import pretrain
-from ecgscan_lite.training.trainer import RunError
 
 RUNS, FEATURES, KEY_FILE = "runs", "features", "comparison.json"
 

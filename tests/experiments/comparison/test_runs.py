@@ -23,7 +23,7 @@ from ecgscan_lite.experiments.protocol import ProtocolError
 from ecgscan_lite.settings import SettingsError
 from ecgscan_lite.training import pretrain as pretraining
 from ecgscan_lite.training.batches import make_batch
-from ecgscan_lite.training.trainer import RunError
+from ecgscan_lite.training.checkpoint import RunError
 
 TINY = """
 seeds = [0]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.corpus.splits import SplitError, read_splits, with_splits
+from ecgscan_lite.corpus.split_files import SplitError, read_splits, with_splits
 from ecgscan_lite.ecg.records import ECGRecord
 
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ecgscan_lite.evaluation import paired_test
-from ecgscan_lite.experiments.comparison.criteria import (
+from ecgscan_lite.experiments.comparison.claims import (
     CLAIMS,
     INCONCLUSIVE,
     LEAD_MEASURES,

@@ -22,7 +22,7 @@ from ecgscan_lite.ecg.records import ECGRecord, RecordError, read_record
 from ecgscan_lite.executors import process_pool
 from ecgscan_lite.files import write_atomically
 from ecgscan_lite.rendering import Layout, Page, Paper, paper_size_px, render
-from ecgscan_lite.rendering.names import by_name
+from ecgscan_lite.rendering.lookup import by_name
 
 PDF_FILE = "pages.pdf"
 _PDF_PAGES = ".pdf-pages"  # folder of the images that a PDF is bound from

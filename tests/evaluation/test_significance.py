@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import binom, bootstrap, false_discovery_control, permutation_test, rankdata
 from sklearn.metrics import roc_auc_score
 
-from ecgscan_lite.evaluation import auroc, check_disjoint, macro, resampling
+from ecgscan_lite.evaluation import auroc, check_disjoint, macro
+from ecgscan_lite.evaluation import significance as resampling
 
 
 def _simulated(

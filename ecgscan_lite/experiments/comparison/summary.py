@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ecgscan_lite.evaluation import FEW_POSITIVES, auroc, enough_positives, holm, macro
-from ecgscan_lite.experiments.comparison import criteria
-from ecgscan_lite.experiments.comparison.criteria import LEAD_MEASURES, mean_auroc
+from ecgscan_lite.experiments.comparison import claims
+from ecgscan_lite.experiments.comparison.claims import LEAD_MEASURES, mean_auroc
 from ecgscan_lite.experiments.comparison.plan import ComparisonPlan
 from ecgscan_lite.experiments.comparison.runs import Runs
 from ecgscan_lite.experiments.protocol import counted_classes, patients_of, statement_labels, task_labels
@@ -28,7 +28,7 @@ class DataSetOutputs:
         counted: the classes with enough positives and negatives in the test, and any to learn from. Shape: (C,), bool.
         statements: statements of the test records. Shape: (N, S), bool.
         outputs: outputs of each method that is not skipped, as in `features`, once for each seed and encoder.
-        transfer: see `criteria.Evidence`; the statements are those that count here and that the other data set has too.
+        transfer: see `claims.Evidence`; the statements are those that count here and that the other data set has too.
     """
 
     name: str
@@ -77,7 +77,7 @@ def collect_outputs(runs: Runs, data: str) -> DataSetOutputs:
     return DataSetOutputs(data, patients_of(corpus, test), labels.iloc[test], counted, statements, outputs, transfer)
 
 
-def collect_evidence(plan: ComparisonPlan, found: DataSetOutputs) -> criteria.Evidence:
+def collect_evidence(plan: ComparisonPlan, found: DataSetOutputs) -> claims.Evidence:
     """The arrays that the claims are decided on."""
     baselines, upper_bounds = (
         {name: found.scores(name) for name in plan.names(role) if name in found.outputs}
@@ -89,7 +89,7 @@ def collect_evidence(plan: ComparisonPlan, found: DataSetOutputs) -> criteria.Ev
         if "leads" in model[0] and "leads" in other[0]:
             leads = {"model": [one["leads"] for one in model], "unconstrained": [one["leads"] for one in other]}
             leads["projected"] = [one["projected_leads"] for one in other]
-    return criteria.Evidence(
+    return claims.Evidence(
         found.name, found.truth, found.patients, found.scores(plan.model), baselines, upper_bounds,
         found.scores(plan.model, "degraded_scores"), leads, found.transfer,
     )  # fmt: skip
@@ -109,12 +109,12 @@ def methods_table(plan: ComparisonPlan, found: DataSetOutputs) -> pd.DataFrame:
 def _method_row(plan: ComparisonPlan, found: DataSetOutputs, name: str) -> dict[str, Any]:
     method, outputs, scores = plan.methods[name], found.outputs[name], found.scores(name)
     areas = [macro(auroc(found.truth, x)) for x in scores]
-    resampled = criteria.resampled_auroc(found.truth, found.patients, scores, 1000)
+    resampled = claims.resampled_auroc(found.truth, found.patients, scores, 1000)
     low, high = np.nanquantile(resampled, [0.025, 0.975])
     difference = p_value = np.nan
     if name != plan.model:
         ours = found.scores(plan.model)
-        test = criteria.paired_test_over_seeds(found.truth, found.patients, ours, scores, plan.permutations)
+        test = claims.paired_test_over_seeds(found.truth, found.patients, ours, scores, plan.permutations)
         difference, p_value = test["difference"], test["p_value"]
     leads = [np.nan] * len(LEAD_MEASURES)
     if "leads" in outputs[0]:

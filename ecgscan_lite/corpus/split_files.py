@@ -10,7 +10,7 @@ import pandas as pd
 from ecgscan_lite.corpus.corpus import Corpus
 from ecgscan_lite.datasets import SPLITS
 from ecgscan_lite.datasets.patient_splits import check_disjoint
-from ecgscan_lite.datasets.tables import read_table
+from ecgscan_lite.datasets.table_dataset import read_table
 
 
 class SplitError(ValueError):
