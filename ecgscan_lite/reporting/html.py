@@ -30,5 +30,5 @@ def render_html(template: str, **context: Any) -> str:
         "sort_numerically": lambda texts: sorted(texts, key=float),
         "base64": lambda image: base64.b64encode(image).decode("ascii"),
     }
-    environment.globals |= {"MODELS": tables.MODELS, "TASKS": tables.TASKS, "FEW_POSITIVES": FEW_POSITIVES}
+    environment.globals |= {"MODELS": tables.MODELS, "EVALUATIONS": tables.EVALUATIONS, "FEW_POSITIVES": FEW_POSITIVES}
     return environment.get_template(template).render(**context)

@@ -14,7 +14,7 @@ from ecgscan_lite.ecg.statements import OTHER_FINDINGS, STATEMENTS, SUBCLASSES, 
 MODELS = {
     "image": "image encoder", "signal": "signal encoder, for comparison", "random": "random image encoder, untrained",
 }  # fmt: skip
-TASKS = {"zero_shot": "zero-shot", "linear_probe": "linear probe"}
+EVALUATIONS = {"zero_shot": "zero-shot", "linear_probe": "linear probe"}
 #: Columns of the rows of `results_table` and of `comparison_table`.
 RESULT_COLUMNS = ("measure", "image model", "compared with")
 COMPARISON_COLUMNS = ("", "on", "measure", "value", "criterion", "p", "verdict")
@@ -85,7 +85,7 @@ def statement_rows(statements: Mapping[str, Mapping[str, Any]]) -> list[dict[str
 def statement_metrics(results: Mapping[str, Any]) -> pd.DataFrame:
     """All numbers of every statement, a row per model, protocol and statement."""
     rows = []
-    for model, protocol in product(MODELS, TASKS):
+    for model, protocol in product(MODELS, EVALUATIONS):
         section = results.get(model, {}).get(protocol, {})
         calibrated = (section.get("calibration") or {}).get("statements", {})
         for code, row in sorted(section.get("statements", {}).items()):
@@ -110,7 +110,7 @@ def reconstruction_rows(section: Mapping[str, Any]) -> list[tuple[str, str, str]
 def results_table(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The main numbers of an evaluation, as rows of text under `RESULT_COLUMNS`."""
     rows = []
-    for task, name in TASKS.items():
+    for task, name in EVALUATIONS.items():
         values = {model: auroc(section) for model, section in sections(results, task).items()}
         if "image" in values:
             others = ", ".join(f"{model} {values[model]}" for model in ("random", "signal") if model in values)
