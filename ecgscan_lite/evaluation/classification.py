@@ -19,8 +19,7 @@ class ClassificationResult:
 
     Attributes:
         table: one row per class: auroc, auprc, n_positive, n, low and high (95 % interval of the AUROC), note.
-        macro_auroc: mean over the classes that are counted: those with enough positives and negatives.
-        macro_auprc: mean of the average precision over the same classes.
+        macro_auroc, macro_auprc: means of AUROC and average precision over the classes with enough of both labels.
         interval: 95 % bootstrap interval of the macro AUROC over patients.
     """
 
@@ -56,7 +55,7 @@ def evaluate_scores(
         classes: names of the columns of plain arrays.
         patients: the patient of each record, resampled as a whole. Shape: (N,).
         bootstrap, seed: number and seed of the resamples; none leave the intervals NaN.
-        min_positives: classes with fewer positives, or fewer negatives, stay in the table and out of the macro.
+        min_positives: least number of positives, and of negatives, of a class that counts in the macro.
 
     Raises:
         ValueError: the classes of scores and labels differ in name or in order, or no class has that many of both.
@@ -69,7 +68,7 @@ def evaluate_scores(
     counted = enough_positives(labels, max(1, min_positives))
     if not counted.any():
         least = "both positives and" if min_positives <= 1 else f"{min_positives} positives and as many"
-        raise ValueError(f"no class has {least} negatives among the records to judge")
+        raise ValueError(f"no class has {least} negatives among the records to evaluate")
     interval, bounds = bootstrap_interval(labels, scores, patients, bootstrap, seed, counted=counted)
     precision, n_positive = np.atleast_1d(auprc(labels, scores)), labels.sum(axis=0)
     notes = [_note(int(count), len(labels), min_positives) for count in n_positive]
@@ -89,17 +88,13 @@ def named_labels(
     Raises:
         ValueError: labels are not binary or not two-dimensional, or the names given are not those of the columns.
     """
-    names = tuple(map(str, labels.columns)) if isinstance(labels, pd.DataFrame) else None
     values = np.asarray(labels)
     if values.ndim != 2:
         raise ValueError(f"labels must be of shape (N, C), one column per class, and are {values.shape}")
-    values = binary(values)
-    if classes is not None:
-        classes = tuple(map(str, classes))
-        require_same_classes({"classes": classes, "labels": classes if names is None else names})
-        names = classes
-    elif names is None:
-        names = tuple(str(column) for column in range(values.shape[1]))
+    values, columns = binary(values), tuple(map(str, pd.DataFrame(labels).columns))
+    names = columns if classes is None else tuple(map(str, classes))
+    if isinstance(labels, pd.DataFrame):
+        require_same_classes({"classes": names, "labels": columns})
     if len(names) != values.shape[1] or len(set(names)) != len(names):
         raise ValueError(f"{values.shape[1]} label columns need as many distinct class names, not {names}")
     return values, names
@@ -110,26 +105,26 @@ def require_same_classes(names: dict[str, tuple[str, ...]]) -> None:
 
     A published benchmark permutes three columns between its training and its test file, which costs a perfect model
     7 points of AUROC without a word; so a permutation is an error here, not something to repair silently.
+
+    Raises:
+        ValueError: two parts differ in their classes or in the order of these.
     """
     (first, expected), *others = names.items()
     for part, found in others:
-        if found == expected:
-            continue
-        if sorted(found) == sorted(expected):
+        if found != expected and sorted(found) == sorted(expected):
             raise ValueError(f"the columns of {part} are those of {first} in another order: reorder them by name")
-        different = sorted(set(found) ^ set(expected))
-        raise ValueError(f"{part} and {first} have different classes: {', '.join(different[:5]) or 'one is repeated'}")
+        if found != expected:
+            different = ", ".join(sorted(set(found) ^ set(expected))[:5]) or "one is repeated"
+            raise ValueError(f"{part} and {first} have different classes: {different}")
 
 
 def _note(n_positive: int, n: int, min_positives: int) -> str:
-    if n_positive == 0:
-        return "no positives: not judged"
-    if n_positive == n:
-        return "no negatives: not judged"
+    if n_positive in (0, n):
+        return f"no {'negatives' if n_positive else 'positives'}: not judged"
     left_out = "not in the mean" if min(n_positive, n - n_positive) < min_positives else ""
     return ", ".join(filter(None, (few_positives_note(n_positive), left_out)))
 
 
 def few_positives_note(n_positive: int) -> str:
-    """What a table notes beside a class with fewer than `FEW_POSITIVES` positives, and nothing beside others."""
+    """Note beside a class with fewer than `FEW_POSITIVES` positives, empty for others."""
     return f"fewer than {FEW_POSITIVES} positives" if n_positive < FEW_POSITIVES else ""

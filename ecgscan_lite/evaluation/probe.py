@@ -26,12 +26,12 @@ DEFAULT_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 class Split(NamedTuple):
-    """Embeddings, labels and patients of records; a plain tuple of the same parts will do.
+    """Frozen embeddings, labels and patients of records; a plain tuple of the same parts will do.
 
     Attributes:
-        embeddings: frozen embeddings of the records. Shape: (N, D).
+        embeddings: features for the probe. Shape: (N, D).
         labels: truth, bool; a DataFrame names its classes. Shape: (N, C).
-        patients: the patient of each record. Shape: (N,).
+        patients: patient of each record. Shape: (N,).
     """
 
     embeddings: np.ndarray
@@ -40,7 +40,7 @@ class Split(NamedTuple):
 
 
 class Hyperparameters(NamedTuple):
-    """The choices that a probe leaves to validation.
+    """Choices that a probe leaves to validation.
 
     Attributes:
         scaling: "standard" (zero mean, unit deviation on the training split) or "none".
@@ -58,10 +58,9 @@ class ProbeResult(ClassificationResult):
     """A probe evaluated on the test split.
 
     Attributes:
-        hyperparameters: those that were chosen on validation.
-        validation: macro AUROC on validation of all hyperparameters tried, best first.
+        hyperparameters, validation: choice of the `Probe`, and the table that it was made from.
         scores: log-odds of the test records. Shape: (N, C).
-        calibration: how far the probabilities are from the frequencies on the test split.
+        calibration: differences between probabilities and frequencies on the test split.
     """
 
     hyperparameters: Hyperparameters
@@ -81,10 +80,10 @@ class Probe:
     Attributes:
         classes: names of the classes.
         weights, bias: coefficients; log-odds are `embeddings @ weights + bias`. Shape: (D, C), (C,).
-        hyperparameters: those that were chosen on validation.
+        hyperparameters: choice with the highest macro AUROC on validation.
         validation: macro AUROC on validation of all hyperparameters tried, best first.
-        notes: for each class, why it could not be learned, or nothing.
-        patients: patients of the training and the validation split, where they are known.
+        notes: reason why a class could not be learned, empty for others.
+        patients: patients of the training and of the validation split, None where they are not known.
     """
 
     classes: tuple[str, ...]
@@ -93,7 +92,7 @@ class Probe:
     hyperparameters: Hyperparameters
     validation: pd.DataFrame
     notes: tuple[str, ...]
-    patients: tuple[Sequence, Sequence] | None = None
+    patients: tuple[Sequence | None, Sequence | None]
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Log-odds of every class. Shape: (N, D) -> (N, C)."""
@@ -106,9 +105,8 @@ class Probe:
         test = Split(*test)
         labels, names = named_labels(test.labels, None if isinstance(test.labels, pd.DataFrame) else self.classes)
         require_same_classes({"train": self.classes, "test": names})
-        if self.patients is not None and test.patients is not None:
-            check_disjoint(*self.patients, test.patients)
-        scores = log_odds(checked_embeddings(test.embeddings, len(labels), "test"), self.weights, self.bias)
+        _check_patients(*self.patients, test.patients)
+        scores = self.scores(test.embeddings)
         result = evaluate_scores(scores, labels, names, test.patients, bootstrap, seed, min_positives)
         notes = ["; ".join(filter(None, pair)) for pair in zip(result.table["note"], self.notes, strict=True)]
         calibrated = calibration(expit(scores), labels, names, min_positives=min_positives)
@@ -125,16 +123,16 @@ def linear_probe(
 ) -> ProbeResult:  # fmt: skip
     """Fit one logistic regression per class on `train`, choose hyperparameters on `val`, evaluate once on `test`.
 
-    The hyperparameters with the highest macro AUROC on validation are taken for all classes, the simplest among equals;
-    test labels play no part in the choice. A class with a single value in `train` can't be learned: its score is
-    constant, its AUROC one half, and its row says so.
+    The hyperparameters with the highest macro AUROC on validation are taken for all classes, the simplest among equals.
+    A class with a single value in `train` can't be learned: its score is constant, its AUROC one half, and its row says
+    so.
 
     Args:
         train, val, test: splits, each with embeddings (N, D), labels (N, C) and, if known, patients (N,).
         classes: names of the columns where labels are plain arrays.
         grid, scalings, class_weights: inverse strengths of the L2 penalty, and the other `Hyperparameters` to try.
-        bootstrap, seed: number and seed of the resamples of the test patients; none leave the intervals NaN.
-        min_positives: classes with fewer positives in `test` stay out of its means.
+        bootstrap, seed: number and seed of the resamples of the test patients; 0 leaves the intervals NaN.
+        min_positives: least number of positives, and of negatives, in `test` of a class that counts in the means.
 
     Raises:
         ValueError: the splits name different classes, or the same in another order; a patient is in two splits; an
@@ -157,8 +155,7 @@ def fit_probe(
     weights, bias = fit_weights(x, y, [chosen])[chosen]
     notes = np.where(y.any(axis=0), np.where(y.all(axis=0), "no negatives in train", ""), "no positives in train")
     patients = (Split(*train).patients, Split(*val).patients)
-    known = all(part is not None for part in patients)
-    return Probe(names, weights, bias, chosen, validation, tuple(notes.tolist()), patients if known else None)
+    return Probe(names, weights, bias, chosen, validation, tuple(notes.tolist()), patients)
 
 
 def hyperparameter_grid(
@@ -197,14 +194,14 @@ def choose_hyperparameters(
 def fit_weights(
     x: np.ndarray, y: np.ndarray, tried: Sequence[Hyperparameters]
 ) -> dict[Hyperparameters, tuple[np.ndarray, np.ndarray]]:
-    """Weights and bias for embeddings as they are; each fit starts from that of the penalty before it.
+    """Weights and bias for unscaled embeddings; each fit starts from that of the penalty before it.
 
     A class with a single value in `y` has weights of 0, and the log-odds of its share as bias. Balanced class weights
     pretend that half of the records are positive; the bias is set back to their true share (prior correction, King &
     Zeng, Political Analysis 9:137, 2001), so that the log-odds remain those of the finding.
 
-    The scaling is folded into the weights, so that it is computed once for all classes and penalties: a scikit-learn
-    pipeline, which scales for each fit, takes two to three times as long.
+    The scaling is folded into the weights and computed once for all classes and penalties: a scikit-learn pipeline,
+    which scales for each fit, takes two to three times as long.
 
     Shape: x (N, D), y (N, C); returns (D, C) and (C,) for each of the hyperparameters.
     """
@@ -266,8 +263,14 @@ def _check_splits(
     splits = {name: Split(*part) for name, part in parts.items()}
     named = {name: named_labels(split.labels, classes) for name, split in splits.items()}
     require_same_classes({name: names for name, (_, names) in named.items()})
-    if all(split.patients is not None for split in splits.values()):
-        check_disjoint(*(split.patients for split in splits.values()))
-    labels = {name: values for name, (values, _) in named.items()}
-    x = [checked_embeddings(split.embeddings, len(labels[name]), name) for name, split in splits.items()]
-    return named["train"][1], list(zip(x, labels.values(), strict=True))
+    _check_patients(*(split.patients for split in splits.values()))
+    checked = [
+        (checked_embeddings(splits[name].embeddings, len(labels), name), labels) for name, (labels, _) in named.items()
+    ]
+    return named["train"][1], checked
+
+
+def _check_patients(*patients: Sequence | None) -> None:
+    """Check that no patient is in two splits, where the patients of all splits are known."""
+    if all(part is not None for part in patients):
+        check_disjoint(*patients)
