@@ -1,4 +1,4 @@
-"""Evaluation of multi-label scores class by class, with classes known by name."""
+"""Evaluation of multi-label scores class by class, with classes known by name; zero-shot scores are one kind."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def evaluate_scores(
         scores: scores of the classes, larger means more likely; a DataFrame names its classes. Shape: (N, C).
         labels: truth, bool; a DataFrame names its classes. Shape: (N, C).
         classes: names of the columns of plain arrays.
-        patients: the patient of each record, resampled as a whole. Shape: (N,).
-        bootstrap, seed: number and seed of the resamples; none leave the intervals NaN.
+        patients: patient of each record, resampled as a whole. Shape: (N,).
+        bootstrap, seed: number and seed of the resamples; 0 leaves the intervals NaN.
         min_positives: least number of positives, and of negatives, of a class that counts in the macro.
 
     Raises:
@@ -78,6 +78,49 @@ def evaluate_scores(
         index=pd.Index(names, name="statement"),
     )  # fmt: skip
     return ClassificationResult(table, macro(values[counted]), macro(precision[counted]), interval)
+
+
+def zero_shot(
+    scores: np.ndarray | pd.DataFrame, labels: np.ndarray | pd.DataFrame, *, statements: Sequence[str] | None = None,
+    patients: Sequence | None = None, bootstrap: int = 1000, seed: int = 0, min_positives: int = 1,
+) -> ClassificationResult:  # fmt: skip
+    """AUROC and average precision of the similarity of records to the statements' prompts.
+
+    Args:
+        scores: similarity to each statement's prompt, as `ECGScan.zero_shot` returns it. Shape: (N, C).
+        labels: truth, bool: the statements that hold for a record. Shape: (N, C).
+        statements: codes of the columns, where neither argument is a DataFrame that names them.
+        patients, bootstrap, seed, min_positives: options of `evaluate_scores`.
+
+    Raises:
+        ValueError: an error of `evaluate_scores`.
+
+    Example:
+        >>> result = zero_shot(model.zero_shot(images, names), labels)
+        >>> result.table, result.macro_auroc, result.interval
+    """
+    if statements is None and isinstance(scores, pd.DataFrame):
+        statements = tuple(map(str, scores.columns))
+    return evaluate_scores(scores, labels, statements, patients, bootstrap, seed, min_positives)
+
+
+def shared_zero_shot(
+    scores: pd.DataFrame, labels: pd.DataFrame, known: Sequence[str], patients: Sequence | None = None, **options: Any
+) -> ClassificationResult:
+    """Zero-shot evaluation on the statements that another data set knows too, joined by their codes.
+
+    Args:
+        scores, labels: tables with statements as columns, in any order. Shape: (N, S).
+        known: statements of the data set that the model was pretrained on.
+        patients, options: patient of each record, and further options of `evaluate_scores`.
+
+    Raises:
+        ValueError: no statement is shared.
+    """
+    shared = [code for code in labels.columns if code in set(known) and code in scores.columns]
+    if not shared:
+        raise ValueError(f"none of the {len(labels.columns)} statements is one of the {len(known)} known ones")
+    return evaluate_scores(scores[shared], labels[shared], patients=patients, **options)
 
 
 def named_labels(
