@@ -280,7 +280,7 @@ def compare(
     from rich.table import Table
 
     from ecgscan_lite.experiments.comparison import compare as run
-    from ecgscan_lite.reporting.comparison import write_comparison
+    from ecgscan_lite.reporting.report import write_comparison
     from ecgscan_lite.reporting.tables import COMPARISON_COLUMNS, comparison_table
 
     result = run(settings, out)

@@ -29,11 +29,8 @@ class CalibrationResult:
 
     def as_dict(self) -> dict[str, Any]:
         """The result as plain numbers, as it is written to results.json."""
-        return {
-            "ece": self.ece, "brier": self.brier,
-            "statements": self.table.to_dict(orient="index"),
-            "reliability": self.reliability.to_dict(orient="list"),
-        }  # fmt: skip
+        statements, bins = self.table.to_dict(orient="index"), self.reliability.to_dict(orient="list")
+        return {"ece": self.ece, "brier": self.brier, "statements": statements, "reliability": bins}
 
 
 def calibration(
@@ -80,10 +77,8 @@ def calibration(
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10, spacing: str = "mass") -> pd.DataFrame:
-    """Mean probability, frequency and number of records of each bin that has any. Shape: (N,) each.
-
-    The bins are those of scikit-learn's `calibration_curve`, which doesn't say how many records they hold.
-    """
+    """Mean probability, frequency and number of records of each bin that has any. Shape: (N,) each."""
+    # The bins are those of scikit-learn's `calibration_curve`, which doesn't return their number of records.
     borders = np.linspace(0, 1, bins + 1)[1:-1]
     if spacing == "mass":
         borders = np.quantile(probabilities, borders)

@@ -30,15 +30,10 @@ class ClassificationResult:
 
     def as_dict(self) -> dict[str, Any]:
         """The result as plain numbers, as it is written to results.json."""
-        return {
-            "macro_auroc": self.macro_auroc,
-            "macro_auprc": self.macro_auprc,
-            "interval": list(self.interval),
-            "statements": {
-                str(name): {"interval": [row.pop("low"), row.pop("high")], **row}
-                for name, row in self.table.to_dict(orient="index").items()
-            },
-        }
+        rows = self.table.to_dict(orient="index").items()
+        statements = {str(name): {"interval": [row.pop("low"), row.pop("high")], **row} for name, row in rows}
+        means = {"macro_auroc": self.macro_auroc, "macro_auprc": self.macro_auprc}
+        return {**means, "interval": list(self.interval), "statements": statements}
 
 
 def evaluate_scores(

@@ -113,8 +113,7 @@ def _rates(target: np.ndarray, predicted: np.ndarray, fs: float) -> tuple[float,
     """Heart rates from beats, beats/min; NaN where the target has too few."""
     if len(target) < MIN_BEATS:
         return np.nan, np.nan
-    rates = [60 * fs * (len(x) - 1) / (x[-1] - x[0]) if len(x) > 1 else 0.0 for x in (target, predicted)]
-    return rates[0], rates[1]
+    return tuple(60 * fs * (len(x) - 1) / (x[-1] - x[0]) if len(x) > 1 else 0.0 for x in (target, predicted))
 
 
 def _amplitudes(
