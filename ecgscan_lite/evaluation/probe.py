@@ -135,8 +135,9 @@ def linear_probe(
         min_positives: least number of positives, and of negatives, in `test` of a class that counts in the means.
 
     Raises:
-        ValueError: the splits name different classes, or the same in another order; a patient is in two splits; an
-            embedding is not finite; no class can be evaluated on validation or test.
+        ValueError: the splits name different classes, or the same in another order; a patient is in two splits; there
+            is not a finite embedding for each record; no class can be evaluated on validation or test; a scaling or
+            class weight is unknown, or a penalty not above 0.
     """
     names, _ = _check_splits(classes, train=train, val=val, test=test)  # before anything is fitted
     probe = fit_probe(train, val, classes=names, grid=grid, scalings=scalings, class_weights=class_weights)
@@ -161,11 +162,7 @@ def fit_probe(
 def hyperparameter_grid(
     grid: Sequence[float], scalings: Sequence[str] = ("standard",), class_weights: Sequence[str | None] = (None,)
 ) -> list[Hyperparameters]:
-    """All combinations, the simplest first.
-
-    Raises:
-        ValueError: there is no such scaling or class weight, or a penalty is not above 0.
-    """
+    """All combinations, the simplest first; arguments and errors as `linear_probe`."""
     if set(scalings) - {"standard", "none"} or set(class_weights) - {None, "balanced"}:
         raise ValueError('scalings are "standard" and "none", class weights None and "balanced"')
     if not grid or min(grid) <= 0:
@@ -176,10 +173,9 @@ def hyperparameter_grid(
 def choose_hyperparameters(
     x_train: np.ndarray, y_train: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, tried: list[Hyperparameters]
 ) -> tuple[Hyperparameters, pd.DataFrame]:
-    """The best hyperparameters, and the macro AUROC of all on validation, best first, ties in the order of `tried`.
+    """Best hyperparameters, and the macro AUROC of all on validation, best first, ties in the order of `tried`.
 
-    Raises:
-        ValueError: no class has positives and negatives on validation.
+    Shape: (N, D), (N, C), (M, D), (M, C). Errors as `linear_probe`.
     """
     fitted = fit_weights(x_train, y_train, tried)
     table = pd.DataFrame(tried)
@@ -243,11 +239,7 @@ def _standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def checked_embeddings(embeddings: np.ndarray, n: int, name: str) -> np.ndarray:
-    """Embeddings as float32. Shape: (n, D).
-
-    Raises:
-        ValueError: there are not n rows, or one is not finite.
-    """
+    """Embeddings as float32, or a ValueError where there are not n finite rows. Shape: (n, D)."""
     embeddings = np.asarray(embeddings, dtype=np.float32)
     if embeddings.ndim != 2 or len(embeddings) != n:
         raise ValueError(f"{name}: embeddings of shape {embeddings.shape} for {n} labelled records")

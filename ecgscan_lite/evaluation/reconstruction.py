@@ -100,12 +100,10 @@ def reconstruction_by_record(predicted: np.ndarray, target: np.ndarray, visible:
 def signal_chunks(
     predicted: np.ndarray, target: np.ndarray, visible: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """Predicted signals with 0 mV for missing samples, targets, and what the page shows, some records at a time.
+    """Predicted signals with 0 mV for missing samples, targets, and visible samples, some records at a time.
 
-    Shape: (N, 12, T) each; yields (n, 12, T), float64 but for `visible`, which is bool or None.
-
-    Raises:
-        ValueError: shapes differ.
+    Shape: (N, 12, T) each; yields (n, 12, T), float64 but for `visible`, which is bool or None. Errors as
+    `reconstruction`.
     """
     predicted, target = np.asarray(predicted), np.asarray(target)
     if predicted.shape != target.shape or predicted.ndim != 3 or predicted.shape[1] != len(LEADS):

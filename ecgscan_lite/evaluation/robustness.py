@@ -130,18 +130,18 @@ def shift_grid(
 class _Fitted(NamedTuple):
     """One condition: its test records with their zero-shot scores, and the probe fitted on its training records."""
 
+    probe: Probe
     test: Split
     statements: pd.DataFrame
     scores: np.ndarray
-    probe: Probe
     measures: Mapping[str, float]
 
 
 def _fit(outputs: ModelOutputs, data: EvaluationData, options: Mapping[str, Any]) -> _Fitted:
     patients, parts = np.asarray(data.patients), [data.splits[name] for name in ("train", "val", "test")]
     train, val, test = (Split(outputs.embeddings[x], data.labels.iloc[x], patients[x]) for x in parts)
-    probe = fit_probe(train, val, **options)
-    return _Fitted(test, data.statements.iloc[parts[2]], outputs.scores[parts[2]], probe, outputs.measures)
+    probe, rows = fit_probe(train, val, **options), data.splits["test"]
+    return _Fitted(probe, test, data.statements.iloc[rows], outputs.scores[rows], outputs.measures)
 
 
 def _compare(clean: _Fitted, degraded: _Fitted, options: dict[str, Any]) -> dict[str, float]:

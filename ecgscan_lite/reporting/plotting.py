@@ -46,11 +46,11 @@ def theme() -> None:
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.9, rc=_RC)
 
 
-def new_figure(width: float = 8.0, height: float = 4.5, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+def new_figure(width: float = 8.0, height: float = 4.5, columns: int = 1) -> tuple[Figure, Any]:
     """A themed figure, sizes in inches, that belongs to no window and needs no closing; and its Axes."""
     theme()
     figure = Figure(figsize=(width, height))
-    return figure, figure.subplots(rows, columns)
+    return figure, figure.subplots(1, columns)
 
 
 def ecg_page(ax: Axes, image: Any, title: str = "") -> Axes:
@@ -60,8 +60,7 @@ def ecg_page(ax: Axes, image: Any, title: str = "") -> Axes:
         image = image.transpose(1, 2, 0)
     ax.imshow(image, cmap="gray", interpolation="antialiased")
     ax.set(xticks=[], yticks=[], title=title)
-    for spine in ax.spines.values():
-        spine.set(visible=True, color="#00000030")
+    ax.spines[:].set(visible=True, color="#00000030")
     return ax
 
 
