@@ -15,7 +15,7 @@ from ecgscan_lite.evaluation.resampling import bootstrap_interval
 
 @dataclass(frozen=True)
 class ClassificationResult:
-    """How well scores tell positives from negatives, for each class and on average.
+    """Separation of positives from negatives by scores, for each class and on average.
 
     Attributes:
         table: one row per class: auroc, auprc, n_positive, n, low and high (95 % interval of the AUROC), note.
@@ -59,20 +59,19 @@ def evaluate_scores(
     if isinstance(scores, pd.DataFrame):
         require_same_classes({"labels": names, "scores": tuple(map(str, scores.columns))})
         scores = scores.to_numpy()
-    values = np.atleast_1d(auroc(labels, scores))
-    counted = enough_positives(labels, max(1, min_positives))
+    areas, counted = auroc(labels, scores), enough_positives(labels, max(1, min_positives))
     if not counted.any():
         least = "both positives and" if min_positives <= 1 else f"{min_positives} positives and as many"
         raise ValueError(f"no class has {least} negatives among the records to evaluate")
     interval, bounds = bootstrap_interval(labels, scores, patients, bootstrap, seed, counted=counted)
-    precision, n_positive = np.atleast_1d(auprc(labels, scores)), labels.sum(axis=0)
-    notes = [_note(int(count), len(labels), min_positives) for count in n_positive]
+    precision, n_positive = auprc(labels, scores), labels.sum(axis=0)
     table = pd.DataFrame(
-        {"auroc": values, "auprc": precision, "n_positive": n_positive, "n": len(labels),
-         "low": bounds[:, 0], "high": bounds[:, 1], "note": notes},
+        {"auroc": areas, "auprc": precision, "n_positive": n_positive, "n": len(labels),
+         "low": bounds[:, 0], "high": bounds[:, 1],
+         "note": [_note(int(count), len(labels), min_positives) for count in n_positive]},
         index=pd.Index(names, name="statement"),
     )  # fmt: skip
-    return ClassificationResult(table, macro(values[counted]), macro(precision[counted]), interval)
+    return ClassificationResult(table, macro(areas[counted]), macro(precision[counted]), interval)
 
 
 def zero_shot(
@@ -143,9 +142,6 @@ def require_same_classes(names: dict[str, tuple[str, ...]]) -> None:
 
     A published benchmark permutes three columns between its training and its test file, which costs a perfect model
     7 points of AUROC without a word; so a permutation is an error here, not something to repair silently.
-
-    Raises:
-        ValueError: two parts differ in their classes or in the order of these.
     """
     (first, expected), *others = names.items()
     for part, found in others:
@@ -158,7 +154,7 @@ def require_same_classes(names: dict[str, tuple[str, ...]]) -> None:
 
 def _note(n_positive: int, n: int, min_positives: int) -> str:
     if n_positive in (0, n):
-        return f"no {'negatives' if n_positive else 'positives'}: not judged"
+        return f"no {'negatives' if n_positive else 'positives'}: not evaluated"
     left_out = "not in the mean" if min(n_positive, n - n_positive) < min_positives else ""
     return ", ".join(filter(None, (few_positives_note(n_positive), left_out)))
 

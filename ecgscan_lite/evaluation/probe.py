@@ -1,4 +1,4 @@
-"""Linear probe: how well a logistic regression on frozen embeddings tells the classes."""
+"""Linear probe: logistic regressions on frozen embeddings, one for each class."""
 
 from __future__ import annotations
 

@@ -51,20 +51,19 @@ def reconstruction(
     An identity is visible at a moment when every lead in it is on the page then, and hidden otherwise.
 
     Args:
-        predicted: reconstructed signals, mV. Shape: (N, 12, T).
-        target: true signals, mV, NaN where missing. Shape: (N, 12, T).
+        predicted, target: reconstructed and true signals, mV, NaN where missing. Shape: (N, 12, T).
         visible: samples that the page shows, bool. Shape: (N, 12, T).
 
     Raises:
         ValueError: shapes differ.
     """
     measures: dict[str, list[np.ndarray]] = {}
-    sums: dict[str, np.ndarray] = {}  # of the absolute residuals, and of their samples: (2, 4)
+    sums: dict[str, np.ndarray] = {}  # sum of absolute residuals, and number of samples, of each identity: (2, 4)
     for guess, truth, shown in signal_chunks(predicted, target, visible):
         residual = _limb_residuals(guess)
         parts = {"all": (True, True)}
         if shown is not None:
-            complete = ~np.einsum("il,nlt->nit", LIMB_IDENTITIES != 0, ~shown)  # (n, 4, T): no lead of it is hidden
+            complete = ~np.einsum("il,nlt->nit", LIMB_IDENTITIES != 0, ~shown)  # (n, 4, T), every lead visible
             parts |= {"visible": (shown, complete), "hidden": (~shown, ~complete)}
         for part, (samples, counted) in parts.items():
             measures.setdefault(part, []).append(_measure(guess, truth, samples & ~np.isnan(truth)))
@@ -102,8 +101,7 @@ def signal_chunks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     """Predicted signals with 0 mV for missing samples, targets, and visible samples, some records at a time.
 
-    Shape: (N, 12, T) each; yields (n, 12, T), float64 but for `visible`, which is bool or None. Errors as
-    `reconstruction`.
+    Shape: (N, 12, T) each; yields (n, 12, T), float64, and bool or None for `visible`. Errors as `reconstruction`.
     """
     predicted, target = np.asarray(predicted), np.asarray(target)
     if predicted.shape != target.shape or predicted.ndim != 3 or predicted.shape[1] != len(LEADS):
@@ -119,8 +117,7 @@ def signal_chunks(
 def part_table(parts: Mapping[str, Sequence[np.ndarray]], columns: list[str]) -> pd.DataFrame:
     """Means of K measures over the records that have a value, and the number of these, by part and lead.
 
-    Shape: chunks of each part (K, n, 12), NaN without a value; returns 13 rows per part, the last for all leads, and
-    K + 1 columns.
+    Shape: chunks of each part (K, n, 12), NaN without a value; returns (13 parts, K + 1), the last lead being "mean".
     """
     tables = {}
     for part, chunks in parts.items():

@@ -60,9 +60,7 @@ def waveforms(
     lead if the page shows all of its window, and hidden if it shows nothing of it.
 
     Args:
-        predicted: reconstructed signals, mV; missing samples count as 0. Shape: (N, 12, T).
-        target: true signals, mV, NaN where missing. Shape: (N, 12, T).
-        visible: samples that the page shows, bool. Shape: (N, 12, T).
+        predicted, target, visible: signals and visible samples, as for `reconstruction`. Shape: (N, 12, T).
         fs: sampling rate, Hz.
 
     Raises:

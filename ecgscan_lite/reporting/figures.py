@@ -1,4 +1,4 @@
-"""The figures of the reports; their captions are in the templates."""
+"""Figures of the reports; their captions are in the templates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def report_figures(evaluation: Evaluation) -> dict[str, Figure]:
-    """Figures of the report by name, none without an example record; those of what was not measured are left out."""
+    """Figures of the report by name, of the sections that were measured; none without an example record."""
     results, example, figures = evaluation.results, evaluation.example, {}
     if example is None:
         return figures

@@ -77,10 +77,9 @@ def reconstruction(
 ) -> Axes:
     """The twelve leads read off a page over the true ones, on millimetre paper.
 
-    Args:
-        target, predicted: leads in mV. Shape: (12, T).
-        fs: sampling rate, Hz.
-        visible: samples that the page shows; the paper is darker at the others. Shape: (12, T).
+    The paper is darker where `visible` says that the page shows nothing.
+
+    Shape: target and predicted (12, T), mV, at a sampling rate of `fs` Hz; visible (12, T), bool.
     """
     target, predicted = np.asarray(target), np.asarray(predicted)
     _ecg_paper(ax, target.shape[1] / fs)
@@ -167,8 +166,7 @@ def residuals(ax: Axes, constrained: Sequence[float], unconstrained: Sequence[fl
 def reliability_curves(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> Axes:
     """Observed frequency against predicted probability, one colour per model; a calibrated model is on the diagonal.
 
-    Args:
-        tables: model -> table with columns probability and frequency, as `CalibrationResult.reliability`.
+    `tables` holds the table `CalibrationResult.reliability` of each model.
     """
     spare = iter(_PALETTE[3:])
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")

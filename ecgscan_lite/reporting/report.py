@@ -77,7 +77,7 @@ def write_folder(
     files |= {f"{name}.csv": table.to_csv(index=False).encode() for name, table in tables.items()}
     text = json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     files |= {RESULTS_FILE: f"{text}\n".encode(), REPORT_FILE: page.encode()}
-    for file in folder.glob("figure-*.png"):  # of an earlier report with more of them
+    for file in folder.glob("figure-*.png"):  # an earlier report may have had more of them
         file.unlink()
     for name, content in files.items():
         with write_atomically(folder / name) as file:
