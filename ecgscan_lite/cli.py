@@ -248,7 +248,7 @@ def compare(
     Interrupted, the same command continues.
     """
     from ecgscan_lite.experiments.comparison import compare as run
-    from ecgscan_lite.reporting.comparison import write_comparison
+    from ecgscan_lite.reporting.report import write_comparison
     from ecgscan_lite.reporting.tables import COMPARISON_COLUMNS, comparison_table
 
     result = run(settings, out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ecgscan_lite.datasets.patient_splits import check_disjoint
 from ecgscan_lite.evaluation.calibration import CalibrationResult, calibration
-from ecgscan_lite.evaluation.classification import ClassificationResult, evaluate_scores
+from ecgscan_lite.evaluation.classification import ClassificationResult, evaluate_scores, shared_zero_shot, zero_shot
 from ecgscan_lite.evaluation.cross_validation import CrossValidatedProbe, cross_validated_probe, patient_folds
 from ecgscan_lite.evaluation.label_efficiency import LabelEfficiency, draw_subset, label_efficiency
 from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, auprc, auroc, enough_positives, macro
@@ -25,7 +25,6 @@ from ecgscan_lite.evaluation.significance import (
     paired_test,
 )
 from ecgscan_lite.evaluation.waveforms import WaveformResult, waveforms
-from ecgscan_lite.evaluation.zero_shot import shared_zero_shot, zero_shot
 
 __all__ = [
     "FEW_POSITIVES", "CalibrationResult", "ClassificationResult", "Condition", "CrossValidatedProbe", "EvaluationData",

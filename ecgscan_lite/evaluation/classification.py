@@ -1,4 +1,4 @@
-"""Evaluation of multi-label scores class by class, with classes known by name."""
+"""Evaluation of multi-label scores class by class, with classes known by name; zero-shot scores are one kind."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from ecgscan_lite.evaluation.significance import bootstrap_interval
 
 @dataclass(frozen=True)
 class ClassificationResult:
-    """How well scores tell positives from negatives, for each class and on average.
+    """Separation of positives from negatives by scores, for each class and on average.
 
     Attributes:
         table: one row per class: auroc, auprc, n_positive, n, low and high (95 % interval of the AUROC), note.
-        macro_auroc: mean over the classes that are counted: those with enough positives and negatives.
-        macro_auprc: mean of the average precision over the same classes.
+        macro_auroc, macro_auprc: means of AUROC and average precision over the classes with enough of both labels.
         interval: 95 % bootstrap interval of the macro AUROC over patients.
     """
 
@@ -31,15 +30,10 @@ class ClassificationResult:
 
     def as_dict(self) -> dict[str, Any]:
         """The result as plain numbers, as it is written to results.json."""
-        return {
-            "macro_auroc": self.macro_auroc,
-            "macro_auprc": self.macro_auprc,
-            "interval": list(self.interval),
-            "statements": {
-                str(name): {"interval": [row.pop("low"), row.pop("high")], **row}
-                for name, row in self.table.to_dict(orient="index").items()
-            },
-        }
+        rows = self.table.to_dict(orient="index").items()
+        statements = {str(name): {"interval": [row.pop("low"), row.pop("high")], **row} for name, row in rows}
+        means = {"macro_auroc": self.macro_auroc, "macro_auprc": self.macro_auprc}
+        return {**means, "interval": list(self.interval), "statements": statements}
 
 
 def evaluate_scores(
@@ -54,9 +48,9 @@ def evaluate_scores(
         scores: scores of the classes, larger means more likely; a DataFrame names its classes. Shape: (N, C).
         labels: truth, bool; a DataFrame names its classes. Shape: (N, C).
         classes: names of the columns of plain arrays.
-        patients: the patient of each record, resampled as a whole. Shape: (N,).
-        bootstrap, seed: number and seed of the resamples; none leave the intervals NaN.
-        min_positives: classes with fewer positives, or fewer negatives, stay in the table and out of the macro.
+        patients: patient of each record, resampled as a whole. Shape: (N,).
+        bootstrap, seed: number and seed of the resamples; 0 leaves the intervals NaN.
+        min_positives: least number of positives, and of negatives, of a class that counts in the macro.
 
     Raises:
         ValueError: the classes of scores and labels differ in name or in order, or no class has that many of both.
@@ -65,20 +59,62 @@ def evaluate_scores(
     if isinstance(scores, pd.DataFrame):
         require_same_classes({"labels": names, "scores": tuple(map(str, scores.columns))})
         scores = scores.to_numpy()
-    values = np.atleast_1d(auroc(labels, scores))
-    counted = enough_positives(labels, max(1, min_positives))
+    areas, counted = auroc(labels, scores), enough_positives(labels, max(1, min_positives))
     if not counted.any():
         least = "both positives and" if min_positives <= 1 else f"{min_positives} positives and as many"
-        raise ValueError(f"no class has {least} negatives among the records to judge")
+        raise ValueError(f"no class has {least} negatives among the records to evaluate")
     interval, bounds = bootstrap_interval(labels, scores, patients, bootstrap, seed, counted=counted)
-    precision, n_positive = np.atleast_1d(auprc(labels, scores)), labels.sum(axis=0)
-    notes = [_note(int(count), len(labels), min_positives) for count in n_positive]
+    precision, n_positive = auprc(labels, scores), labels.sum(axis=0)
     table = pd.DataFrame(
-        {"auroc": values, "auprc": precision, "n_positive": n_positive, "n": len(labels),
-         "low": bounds[:, 0], "high": bounds[:, 1], "note": notes},
+        {"auroc": areas, "auprc": precision, "n_positive": n_positive, "n": len(labels),
+         "low": bounds[:, 0], "high": bounds[:, 1],
+         "note": [_note(int(count), len(labels), min_positives) for count in n_positive]},
         index=pd.Index(names, name="statement"),
     )  # fmt: skip
-    return ClassificationResult(table, macro(values[counted]), macro(precision[counted]), interval)
+    return ClassificationResult(table, macro(areas[counted]), macro(precision[counted]), interval)
+
+
+def zero_shot(
+    scores: np.ndarray | pd.DataFrame, labels: np.ndarray | pd.DataFrame, *, statements: Sequence[str] | None = None,
+    patients: Sequence | None = None, bootstrap: int = 1000, seed: int = 0, min_positives: int = 1,
+) -> ClassificationResult:  # fmt: skip
+    """AUROC and average precision of the similarity of records to the statements' prompts.
+
+    Args:
+        scores: similarity to each statement's prompt, as `ECGScan.zero_shot` returns it. Shape: (N, C).
+        labels: truth, bool: the statements that hold for a record. Shape: (N, C).
+        statements: codes of the columns, where neither argument is a DataFrame that names them.
+        patients, bootstrap, seed, min_positives: options of `evaluate_scores`.
+
+    Raises:
+        ValueError: an error of `evaluate_scores`.
+
+    Example:
+        >>> result = zero_shot(model.zero_shot(images, names), labels)
+        >>> result.table, result.macro_auroc, result.interval
+    """
+    if statements is None and isinstance(scores, pd.DataFrame):
+        statements = tuple(map(str, scores.columns))
+    return evaluate_scores(scores, labels, statements, patients, bootstrap, seed, min_positives)
+
+
+def shared_zero_shot(
+    scores: pd.DataFrame, labels: pd.DataFrame, known: Sequence[str], patients: Sequence | None = None, **options: Any
+) -> ClassificationResult:
+    """Zero-shot evaluation on the statements that another data set knows too, joined by their codes.
+
+    Args:
+        scores, labels: tables with statements as columns, in any order. Shape: (N, S).
+        known: statements of the data set that the model was pretrained on.
+        patients, options: patient of each record, and further options of `evaluate_scores`.
+
+    Raises:
+        ValueError: no statement is shared.
+    """
+    shared = [code for code in labels.columns if code in set(known) and code in scores.columns]
+    if not shared:
+        raise ValueError(f"none of the {len(labels.columns)} statements is one of the {len(known)} known ones")
+    return evaluate_scores(scores[shared], labels[shared], patients=patients, **options)
 
 
 def named_labels(
@@ -89,17 +125,13 @@ def named_labels(
     Raises:
         ValueError: labels are not binary or not two-dimensional, or the names given are not those of the columns.
     """
-    names = tuple(map(str, labels.columns)) if isinstance(labels, pd.DataFrame) else None
     values = np.asarray(labels)
     if values.ndim != 2:
         raise ValueError(f"labels must be of shape (N, C), one column per class, and are {values.shape}")
-    values = binary(values)
-    if classes is not None:
-        classes = tuple(map(str, classes))
-        require_same_classes({"classes": classes, "labels": classes if names is None else names})
-        names = classes
-    elif names is None:
-        names = tuple(str(column) for column in range(values.shape[1]))
+    values, columns = binary(values), tuple(map(str, pd.DataFrame(labels).columns))
+    names = columns if classes is None else tuple(map(str, classes))
+    if isinstance(labels, pd.DataFrame):
+        require_same_classes({"classes": names, "labels": columns})
     if len(names) != values.shape[1] or len(set(names)) != len(names):
         raise ValueError(f"{values.shape[1]} label columns need as many distinct class names, not {names}")
     return values, names
@@ -113,23 +145,20 @@ def require_same_classes(names: dict[str, tuple[str, ...]]) -> None:
     """
     (first, expected), *others = names.items()
     for part, found in others:
-        if found == expected:
-            continue
-        if sorted(found) == sorted(expected):
+        if found != expected and sorted(found) == sorted(expected):
             raise ValueError(f"the columns of {part} are those of {first} in another order: reorder them by name")
-        different = sorted(set(found) ^ set(expected))
-        raise ValueError(f"{part} and {first} have different classes: {', '.join(different[:5]) or 'one is repeated'}")
+        if found != expected:
+            different = ", ".join(sorted(set(found) ^ set(expected))[:5]) or "one is repeated"
+            raise ValueError(f"{part} and {first} have different classes: {different}")
 
 
 def _note(n_positive: int, n: int, min_positives: int) -> str:
-    if n_positive == 0:
-        return "no positives: not judged"
-    if n_positive == n:
-        return "no negatives: not judged"
+    if n_positive in (0, n):
+        return f"no {'negatives' if n_positive else 'positives'}: not evaluated"
     left_out = "not in the mean" if min(n_positive, n - n_positive) < min_positives else ""
     return ", ".join(filter(None, (few_positives_note(n_positive), left_out)))
 
 
 def few_positives_note(n_positive: int) -> str:
-    """What a table notes beside a class with fewer than `FEW_POSITIVES` positives, and nothing beside others."""
+    """Note beside a class with fewer than `FEW_POSITIVES` positives, empty for others."""
     return f"fewer than {FEW_POSITIVES} positives" if n_positive < FEW_POSITIVES else ""

@@ -23,13 +23,13 @@ from ecgscan_lite.evaluation.significance import index_patients
 
 @dataclass(frozen=True)
 class CrossValidatedProbe:
-    """Out-of-fold scores of several embeddings of the same records, on the same folds.
+    """Out-of-fold scores of several embeddings, by the name of the embedding, and their evaluation.
 
     Attributes:
-        scores: per embedding, the rank of each record among those of its fold, in (0, 1). Shape: (N, C).
-        results: per embedding, the evaluation of its out-of-fold scores.
+        scores: rank of each record among those of its fold, in (0, 1). Shape: (N, C).
+        results: evaluation of the out-of-fold scores.
         table: one row per embedding: macro_auroc, low, high, macro_auprc.
-        fold: the fold in which a record was held out. Shape: (N,).
+        fold: number of the fold in which each record was held out. Shape: (N,).
     """
 
     scores: dict[str, np.ndarray]
@@ -45,18 +45,18 @@ def cross_validated_probe(
     """Probe several embeddings of the same records by patient-disjoint cross-validation, the basis of a paired test.
 
     Inside each training fold the penalty is chosen on an inner split, disjoint by patient, and the probe refitted on
-    the whole training fold. Folds are fitted apart, so their log-odds have different offsets, and pooling them as they
-    are biases the AUROC (Forman & Scholz, SIGKDD Explorations 12:49, 2010): each fold's scores become ranks first.
+    the whole training fold. Log-odds have another offset in each fold, and pooling them as they are biases the AUROC
+    (Forman & Scholz, SIGKDD Explorations 12:49, 2010): each fold's scores become ranks first.
 
     Args:
         embeddings: embeddings by name, the records in one order for all. Shape: (N, D) each.
         labels: truth, bool; a DataFrame names its classes. Shape: (N, C).
-        groups: the patient of each record. Shape: (N,).
+        groups: patient of each record. Shape: (N,).
         folds, seed: number and seed of the folds.
-        classes, grid, bootstrap: as for `linear_probe`.
+        classes, grid, bootstrap: options of `linear_probe`.
 
     Raises:
-        ValueError: as `linear_probe`; fewer patients than folds.
+        ValueError: an error of `linear_probe`; fewer patients than folds.
     """
     labels, names = named_labels(labels, classes)
     embeddings = {name: checked_embeddings(x, len(labels), name) for name, x in embeddings.items()}
@@ -81,8 +81,7 @@ def patient_folds(labels: np.ndarray, groups: Sequence, folds: int = 5, seed: in
     Patients with the rarest classes are placed first, each into the fold that keeps the counts of all classes, each
     relative to its total, closest to even (after Sechidis et al., ECML PKDD 2011, for whole patients).
 
-    Returns:
-        The number of the fold of each record. Shape: (N,).
+    Shape: labels (N, C), groups (N,); returns the number of the fold of each record, (N,).
 
     Raises:
         ValueError: not a patient for each record, or fewer patients than folds.

@@ -22,8 +22,7 @@ class LabelEfficiency:
 
     Attributes:
         table: a row per fraction and seed: n_records, classes_without_positives, macro_auroc, macro_auprc.
-        summary: a row per fraction: n_records, seeds, macro_auroc (mean), sd (over seeds, NaN for one), lowest,
-            highest.
+        summary: a row per fraction: n_records, seeds, macro_auroc (mean), sd (NaN for one seed), lowest, highest.
     """
 
     table: pd.DataFrame
@@ -38,19 +37,16 @@ def label_efficiency(
     train: Split | tuple, val: Split | tuple, test: Split | tuple, *, classes: Sequence[str] | None = None,
     fractions: Sequence[float] = FRACTIONS, seeds: Sequence[int] = (0, 1, 2), **options: Any,
 ) -> LabelEfficiency:  # fmt: skip
-    """The linear probe on random parts of the training records, once for each seed.
-
-    Validation and test are whole for all; hyperparameters are chosen on validation for each part. A fraction of 1 has
-    a single part, and so a single row.
+    """The linear probe on random parts of the training records, with validation and test whole.
 
     Args:
-        train, val, test, classes: as for `linear_probe`.
+        train, val, test, classes: splits and names of the classes, as for `linear_probe`.
         fractions: shares of the training records, above 0 and at most 1.
-        seeds: seeds of the random parts.
-        **options: grid, scalings, class_weights and min_positives, as for `linear_probe`.
+        seeds: seeds of the random parts; a fraction of 1 has a single part, with the first seed.
+        **options: grid, scalings, class_weights and min_positives of `linear_probe`.
 
     Raises:
-        ValueError: as `linear_probe`; a fraction is not above 0 and at most 1.
+        ValueError: an error of `linear_probe` or of `draw_subset`.
     """
     train = Split(*train)
     labels, names = named_labels(train.labels, classes)
@@ -65,9 +61,8 @@ def label_efficiency(
             rows.append((fraction, seed, len(chosen), absent, result.macro_auroc, result.macro_auprc))
     columns = ["fraction", "seed", "n_records", "classes_without_positives", "macro_auroc", "macro_auprc"]
     table = pd.DataFrame(rows, columns=columns).set_index(["fraction", "seed"])
-    names = {"count": "seeds", "mean": "macro_auroc", "std": "sd", "min": "lowest", "max": "highest"}
     by_fraction = table.groupby("fraction")
-    summary = by_fraction["macro_auroc"].agg(list(names)).rename(columns=names)
+    summary = by_fraction["macro_auroc"].agg(seeds="count", macro_auroc="mean", sd="std", lowest="min", highest="max")
     summary.insert(0, "n_records", by_fraction["n_records"].mean().round().astype(int))
     return LabelEfficiency(table, summary)
 
@@ -80,13 +75,7 @@ def draw_subset(
     Patients come in random order, except that one with each missing class comes first, the rarest class before others;
     patients are taken until the part has its number of records, so that it may have a few more.
 
-    Args:
-        labels: truth, bool. Shape: (N, C).
-        patients: the patient of each record. Shape: (N,).
-        fraction, seed: share of the records, above 0 and at most 1, and seed of the random order.
-
-    Returns:
-        Ascending numbers of the records. Shape: (n,).
+    Shape: labels (N, C), bool, patients (N,); returns ascending row numbers of n records, (n,).
 
     Raises:
         ValueError: the fraction is not above 0 and at most 1.

@@ -21,7 +21,7 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | float:
         scores: scores of the classes, larger means more likely. Shape: as `labels`.
 
     Returns:
-        Shape: (C,), a float for one-dimensional input; NaN for a class with a single value in `labels`.
+        Areas, NaN for a class with a single value in `labels`. Shape: (C,), or a float for one-dimensional input.
 
     Raises:
         ValueError: shapes differ, labels are not binary, or a score is NaN.
@@ -66,11 +66,7 @@ def enough_positives(labels: np.ndarray | pd.DataFrame, minimum: int = FEW_POSIT
 
 
 def check_scores(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Labels as bool and scores as float64, both of shape (N, C), and whether they came as (N,).
-
-    Raises:
-        ValueError: shapes differ, labels are not binary, or a score is NaN.
-    """
+    """Labels as bool and scores as float64, both of shape (N, C), and whether they came as (N,); errors as `auroc`."""
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if labels.shape != scores.shape or labels.ndim not in (1, 2):
         raise ValueError(f"labels {labels.shape} and scores {scores.shape} must have one shape, (N,) or (N, C)")
@@ -81,11 +77,7 @@ def check_scores(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np
 
 
 def binary(labels: np.ndarray) -> np.ndarray:
-    """Labels as bool.
-
-    Raises:
-        ValueError: a label is neither 0 nor 1.
-    """
+    """Labels as bool, or a ValueError where one is neither 0 nor 1."""
     if labels.dtype != bool and not np.isin(labels, (0, 1)).all():
         raise ValueError("labels must be 0 or 1")
     return labels.astype(bool)
@@ -93,5 +85,5 @@ def binary(labels: np.ndarray) -> np.ndarray:
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Quotient that is NaN, without a warning, where the denominator is 0; shaped as the numerator."""
-    numerator, denominator = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    missing = np.full(np.shape(numerator), np.nan)
+    return np.divide(numerator, denominator, out=missing, where=np.asarray(denominator) > 0)

@@ -1,4 +1,4 @@
-"""Linear probe: how well a logistic regression on frozen embeddings tells the classes."""
+"""Linear probe: logistic regressions on frozen embeddings, one for each class."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DEFAULT_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 class Split(NamedTuple):
-    """Embeddings, labels and patients of records; a plain tuple of the same parts will do.
+    """Frozen embeddings, labels and patients of records; a plain tuple of the same parts will do.
 
     Attributes:
-        embeddings: frozen embeddings of the records. Shape: (N, D).
+        embeddings: features for the probe. Shape: (N, D).
         labels: truth, bool; a DataFrame names its classes. Shape: (N, C).
-        patients: the patient of each record. Shape: (N,).
+        patients: patient of each record. Shape: (N,).
     """
 
     embeddings: np.ndarray
@@ -40,7 +40,7 @@ class Split(NamedTuple):
 
 
 class Hyperparameters(NamedTuple):
-    """The choices that a probe leaves to validation.
+    """Choices that a probe leaves to validation.
 
     Attributes:
         scaling: "standard" (zero mean, unit deviation on the training split) or "none".
@@ -58,10 +58,9 @@ class ProbeResult(ClassificationResult):
     """A probe evaluated on the test split.
 
     Attributes:
-        hyperparameters: those that were chosen on validation.
-        validation: macro AUROC on validation of all hyperparameters tried, best first.
+        hyperparameters, validation: choice of the `Probe`, and the table that it was made from.
         scores: log-odds of the test records. Shape: (N, C).
-        calibration: how far the probabilities are from the frequencies on the test split.
+        calibration: differences between probabilities and frequencies on the test split.
     """
 
     hyperparameters: Hyperparameters
@@ -81,10 +80,10 @@ class Probe:
     Attributes:
         classes: names of the classes.
         weights, bias: coefficients; log-odds are `embeddings @ weights + bias`. Shape: (D, C), (C,).
-        hyperparameters: those that were chosen on validation.
+        hyperparameters: choice with the highest macro AUROC on validation.
         validation: macro AUROC on validation of all hyperparameters tried, best first.
-        notes: for each class, why it could not be learned, or nothing.
-        patients: patients of the training and the validation split, where they are known.
+        notes: reason why a class could not be learned, empty for others.
+        patients: patients of the training and of the validation split, None where they are not known.
     """
 
     classes: tuple[str, ...]
@@ -93,7 +92,7 @@ class Probe:
     hyperparameters: Hyperparameters
     validation: pd.DataFrame
     notes: tuple[str, ...]
-    patients: tuple[Sequence, Sequence] | None = None
+    patients: tuple[Sequence | None, Sequence | None]
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Log-odds of every class. Shape: (N, D) -> (N, C)."""
@@ -106,9 +105,8 @@ class Probe:
         test = Split(*test)
         labels, names = named_labels(test.labels, None if isinstance(test.labels, pd.DataFrame) else self.classes)
         require_same_classes({"train": self.classes, "test": names})
-        if self.patients is not None and test.patients is not None:
-            check_disjoint(*self.patients, test.patients)
-        scores = log_odds(checked_embeddings(test.embeddings, len(labels), "test"), self.weights, self.bias)
+        _check_patients(*self.patients, test.patients)
+        scores = self.scores(test.embeddings)
         result = evaluate_scores(scores, labels, names, test.patients, bootstrap, seed, min_positives)
         notes = ["; ".join(filter(None, pair)) for pair in zip(result.table["note"], self.notes, strict=True)]
         calibrated = calibration(expit(scores), labels, names, min_positives=min_positives)
@@ -125,20 +123,21 @@ def linear_probe(
 ) -> ProbeResult:  # fmt: skip
     """Fit one logistic regression per class on `train`, choose hyperparameters on `val`, evaluate once on `test`.
 
-    The hyperparameters with the highest macro AUROC on validation are taken for all classes, the simplest among equals;
-    test labels play no part in the choice. A class with a single value in `train` can't be learned: its score is
-    constant, its AUROC one half, and its row says so.
+    The hyperparameters with the highest macro AUROC on validation are taken for all classes, the simplest among equals.
+    A class with a single value in `train` can't be learned: its score is constant, its AUROC one half, and its row says
+    so.
 
     Args:
         train, val, test: splits, each with embeddings (N, D), labels (N, C) and, if known, patients (N,).
         classes: names of the columns where labels are plain arrays.
         grid, scalings, class_weights: inverse strengths of the L2 penalty, and the other `Hyperparameters` to try.
-        bootstrap, seed: number and seed of the resamples of the test patients; none leave the intervals NaN.
-        min_positives: classes with fewer positives in `test` stay out of its means.
+        bootstrap, seed: number and seed of the resamples of the test patients; 0 leaves the intervals NaN.
+        min_positives: least number of positives, and of negatives, in `test` of a class that counts in the means.
 
     Raises:
-        ValueError: the splits name different classes, or the same in another order; a patient is in two splits; an
-            embedding is not finite; no class can be evaluated on validation or test.
+        ValueError: the splits name different classes, or the same in another order; a patient is in two splits; there
+            is not a finite embedding for each record; no class can be evaluated on validation or test; a scaling or
+            class weight is unknown, or a penalty not above 0.
     """
     names, _ = _check_splits(classes, train=train, val=val, test=test)  # before anything is fitted
     probe = fit_probe(train, val, classes=names, grid=grid, scalings=scalings, class_weights=class_weights)
@@ -157,18 +156,13 @@ def fit_probe(
     weights, bias = fit_weights(x, y, [chosen])[chosen]
     notes = np.where(y.any(axis=0), np.where(y.all(axis=0), "no negatives in train", ""), "no positives in train")
     patients = (Split(*train).patients, Split(*val).patients)
-    known = all(part is not None for part in patients)
-    return Probe(names, weights, bias, chosen, validation, tuple(notes.tolist()), patients if known else None)
+    return Probe(names, weights, bias, chosen, validation, tuple(notes.tolist()), patients)
 
 
 def hyperparameter_grid(
     grid: Sequence[float], scalings: Sequence[str] = ("standard",), class_weights: Sequence[str | None] = (None,)
 ) -> list[Hyperparameters]:
-    """All combinations, the simplest first.
-
-    Raises:
-        ValueError: there is no such scaling or class weight, or a penalty is not above 0.
-    """
+    """All combinations, the simplest first; arguments and errors as `linear_probe`."""
     if set(scalings) - {"standard", "none"} or set(class_weights) - {None, "balanced"}:
         raise ValueError('scalings are "standard" and "none", class weights None and "balanced"')
     if not grid or min(grid) <= 0:
@@ -179,10 +173,9 @@ def hyperparameter_grid(
 def choose_hyperparameters(
     x_train: np.ndarray, y_train: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, tried: list[Hyperparameters]
 ) -> tuple[Hyperparameters, pd.DataFrame]:
-    """The best hyperparameters, and the macro AUROC of all on validation, best first, ties in the order of `tried`.
+    """Best hyperparameters, and the macro AUROC of all on validation, best first, ties in the order of `tried`.
 
-    Raises:
-        ValueError: no class has positives and negatives on validation.
+    Shape: (N, D), (N, C), (M, D), (M, C). Errors as `linear_probe`.
     """
     fitted = fit_weights(x_train, y_train, tried)
     table = pd.DataFrame(tried)
@@ -197,14 +190,14 @@ def choose_hyperparameters(
 def fit_weights(
     x: np.ndarray, y: np.ndarray, tried: Sequence[Hyperparameters]
 ) -> dict[Hyperparameters, tuple[np.ndarray, np.ndarray]]:
-    """Weights and bias for embeddings as they are; each fit starts from that of the penalty before it.
+    """Weights and bias for unscaled embeddings; each fit starts from that of the penalty before it.
 
     A class with a single value in `y` has weights of 0, and the log-odds of its share as bias. Balanced class weights
     pretend that half of the records are positive; the bias is set back to their true share (prior correction, King &
     Zeng, Political Analysis 9:137, 2001), so that the log-odds remain those of the finding.
 
-    The scaling is folded into the weights, so that it is computed once for all classes and penalties: a scikit-learn
-    pipeline, which scales for each fit, takes two to three times as long.
+    The scaling is folded into the weights and computed once for all classes and penalties: a scikit-learn pipeline,
+    which scales for each fit, takes two to three times as long.
 
     Shape: x (N, D), y (N, C); returns (D, C) and (C,) for each of the hyperparameters.
     """
@@ -246,11 +239,7 @@ def _standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def checked_embeddings(embeddings: np.ndarray, n: int, name: str) -> np.ndarray:
-    """Embeddings as float32. Shape: (n, D).
-
-    Raises:
-        ValueError: there are not n rows, or one is not finite.
-    """
+    """Embeddings as float32, or a ValueError where there are not n finite rows. Shape: (n, D)."""
     embeddings = np.asarray(embeddings, dtype=np.float32)
     if embeddings.ndim != 2 or len(embeddings) != n:
         raise ValueError(f"{name}: embeddings of shape {embeddings.shape} for {n} labelled records")
@@ -266,8 +255,14 @@ def _check_splits(
     splits = {name: Split(*part) for name, part in parts.items()}
     named = {name: named_labels(split.labels, classes) for name, split in splits.items()}
     require_same_classes({name: names for name, (_, names) in named.items()})
-    if all(split.patients is not None for split in splits.values()):
-        check_disjoint(*(split.patients for split in splits.values()))
-    labels = {name: values for name, (values, _) in named.items()}
-    x = [checked_embeddings(split.embeddings, len(labels[name]), name) for name, split in splits.items()]
-    return named["train"][1], list(zip(x, labels.values(), strict=True))
+    _check_patients(*(split.patients for split in splits.values()))
+    checked = [
+        (checked_embeddings(splits[name].embeddings, len(labels), name), labels) for name, (labels, _) in named.items()
+    ]
+    return named["train"][1], checked
+
+
+def _check_patients(*patients: Sequence | None) -> None:
+    """Check that no patient is in two splits, where the patients of all splits are known."""
+    if all(part is not None for part in patients):
+        check_disjoint(*patients)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,11 @@ _CHUNK = 128  # records processed at once
 
 @dataclass(frozen=True)
 class ReconstructionResult:
-    """Agreement with the target, on all samples and, where the page is known, on what it shows and what it hides.
+    """Agreement with the target; the parts are "all" samples and, where the page is known, "visible" and "hidden" ones.
 
     Attributes:
         table: rows (part, lead) with the lead "mean" last; columns correlation, mae_mv, snr_db, n (records).
-        residuals: mean absolute residual of each limb identity, mV; rows the identities and "mean", a column per part.
+        residuals: mean absolute residual, mV, with a row for each limb identity and "mean", and a column per part.
     """
 
     table: pd.DataFrame
@@ -51,41 +51,46 @@ def reconstruction(
     An identity is visible at a moment when every lead in it is on the page then, and hidden otherwise.
 
     Args:
-        predicted: reconstructed signals, mV. Shape: (N, 12, T).
-        target: true signals, mV, NaN where missing. Shape: (N, 12, T).
+        predicted, target: reconstructed and true signals, mV, NaN where missing. Shape: (N, 12, T).
         visible: samples that the page shows, bool. Shape: (N, 12, T).
 
     Raises:
         ValueError: shapes differ.
     """
     measures: dict[str, list[np.ndarray]] = {}
-    residuals: dict[str, np.ndarray] = {}
+    sums: dict[str, np.ndarray] = {}  # sum of absolute residuals, and number of samples, of each identity: (2, 4)
     for guess, truth, shown in signal_chunks(predicted, target, visible):
-        parts = {"all": np.ones(truth.shape, dtype=bool)}
+        residual = _limb_residuals(guess)
+        parts = {"all": (True, True)}
         if shown is not None:
-            parts |= {"visible": shown, "hidden": ~shown}
-        for part, mask in parts.items():
-            measures.setdefault(part, []).append(_measure(guess, truth, mask & ~np.isnan(truth)))
-            residuals[part] = residuals.get(part, 0.0) + _residual_sums(guess, mask, part)
-    columns = ["correlation", "mae_mv", "snr_db"]
-    tables = {part: lead_table(np.concatenate(chunks, axis=1), columns) for part, chunks in measures.items()}
-    return ReconstructionResult(pd.concat(tables, names=["part", "lead"]), _residual_table(residuals))
+            complete = ~np.einsum("il,nlt->nit", LIMB_IDENTITIES != 0, ~shown)  # (n, 4, T), every lead visible
+            parts |= {"visible": (shown, complete), "hidden": (~shown, ~complete)}
+        for part, (samples, counted) in parts.items():
+            measures.setdefault(part, []).append(_measure(guess, truth, samples & ~np.isnan(truth)))
+            counted = np.broadcast_to(counted, residual.shape)
+            total = np.where(counted, residual, 0.0).sum(axis=(0, 2))
+            sums[part] = sums.get(part, 0.0) + np.stack([total, counted.sum(axis=(0, 2))])
+    means = {part: ratio(*both) for part, both in sums.items()}
+    residuals = {part: [*values, macro(values)] for part, values in means.items()}
+    index = pd.Index([*IDENTITY_NAMES, "mean"], name="identity")
+    table = part_table(measures, ["correlation", "mae_mv", "snr_db"])
+    return ReconstructionResult(table, pd.DataFrame(residuals, index))
 
 
 def reconstruction_by_record(predicted: np.ndarray, target: np.ndarray, visible: np.ndarray) -> pd.DataFrame:
     """The same measures record by record, for comparisons over patients; arguments and errors as `reconstruction`.
 
     Returns:
-        A row per record, NaN where there is nothing to measure: correlation (mean over the leads, where the page shows
-        them); hidden_correlation and hidden_mae_mv (mean over the limb leads, where the page does not show them: the
-        chest leads obey no identity); limb_residual_mv (mean absolute residual of the four identities, everywhere).
+        A row per record, NaN where there is nothing to measure: correlation (mean over the leads, visible samples);
+        hidden_correlation and hidden_mae_mv (mean over the limb leads, hidden samples: the chest leads obey no
+        identity); limb_residual_mv (mean absolute residual of the four identities, all samples).
     """
     rows, limb = [], slice(0, len(LIMB_LEADS))
     for guess, truth, shown in signal_chunks(predicted, target, visible):
         known = ~np.isnan(truth)
         correlation = _measure(guess, truth, shown & known)[0]  # (n, 12)
         hidden = _measure(guess[:, limb], truth[:, limb], ~shown[:, limb] & known[:, limb])  # (3, n, 6)
-        residual = np.abs(np.einsum("il,nlt->nit", LIMB_IDENTITIES, guess)).mean(axis=(1, 2))
+        residual = _limb_residuals(guess).mean(axis=(1, 2))
         rows.append(np.column_stack([macro(correlation), macro(hidden[0]), macro(hidden[1]), residual]))
     columns = ["correlation", "hidden_correlation", "hidden_mae_mv", "limb_residual_mv"]
     return pd.DataFrame(np.concatenate(rows), columns=columns)
@@ -94,12 +99,9 @@ def reconstruction_by_record(predicted: np.ndarray, target: np.ndarray, visible:
 def signal_chunks(
     predicted: np.ndarray, target: np.ndarray, visible: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """Predicted signals with 0 mV for missing samples, targets, and what the page shows, some records at a time.
+    """Predicted signals with 0 mV for missing samples, targets, and visible samples, some records at a time.
 
-    Shape: (N, 12, T) each; yields (n, 12, T), float64 but for `visible`, which is bool or None.
-
-    Raises:
-        ValueError: shapes differ.
+    Shape: (N, 12, T) each; yields (n, 12, T), float64, and bool or None for `visible`. Errors as `reconstruction`.
     """
     predicted, target = np.asarray(predicted), np.asarray(target)
     if predicted.shape != target.shape or predicted.ndim != 3 or predicted.shape[1] != len(LEADS):
@@ -112,16 +114,25 @@ def signal_chunks(
         yield np.nan_to_num(predicted[chunk].astype(np.float64)), target[chunk].astype(np.float64), shown
 
 
-def lead_table(values: np.ndarray, columns: list[str]) -> pd.DataFrame:
-    """Means over the records that have a value, per lead and over all leads, and their number.
+def part_table(parts: Mapping[str, Sequence[np.ndarray]], columns: list[str]) -> pd.DataFrame:
+    """Means of K measures over the records that have a value, and the number of these, by part and lead.
 
-    Shape: values (K, N, 12), NaN where there is none; returns a table (13, K + 1).
+    Shape: chunks of each part (K, n, 12), NaN without a value; returns (13 parts, K + 1), the last lead being "mean".
     """
-    known = ~np.isnan(values)
-    sums, counts = np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1)  # (K, 12)
-    sums, counts = (np.column_stack([x, x.sum(axis=1)]) for x in (sums, counts))
-    table = pd.DataFrame(ratio(sums, counts).T, index=[*LEADS, "mean"], columns=columns)
-    return table.assign(n=[*counts[0, :-1], int(known[0].any(axis=1).sum())])
+    tables = {}
+    for part, chunks in parts.items():
+        values = np.concatenate(chunks, axis=1)
+        known = ~np.isnan(values)
+        sums, counts = np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1)  # (K, 12)
+        sums, counts = (np.column_stack([x, x.sum(axis=1)]) for x in (sums, counts))
+        table = pd.DataFrame(ratio(sums, counts).T, index=[*LEADS, "mean"], columns=columns)
+        tables[part] = table.assign(n=[*counts[0, :-1], int(known[0].any(axis=1).sum())])
+    return pd.concat(tables, names=["part", "lead"])
+
+
+def _limb_residuals(signals: np.ndarray) -> np.ndarray:
+    """Absolute residual of each limb identity. Shape: (N, 12, T) -> (N, 4, T)."""
+    return np.abs(np.einsum("il,nlt->nit", LIMB_IDENTITIES, signals))
 
 
 def _measure(guess: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -138,19 +149,3 @@ def _measure(guess: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarr
         snr = 10 * np.log10((truth**2).sum(axis=-1) / ((guess - truth) ** 2).sum(axis=-1))
         recorded = (n > 1) & (np.sqrt(truth_power / n) > FLAT_MV)
     return np.where(recorded, np.stack([correlation, error, snr]), np.nan)
-
-
-def _residual_sums(guess: np.ndarray, mask: np.ndarray, part: str) -> np.ndarray:
-    """Sum of absolute residuals, and the number of samples, of each identity. Shape: (N, 12, T) -> (2, 4)."""
-    residual = np.abs(np.einsum("il,nlt->nit", LIMB_IDENTITIES, guess))
-    shown = np.stack([~mask if part == "hidden" else mask] * len(LIMB_IDENTITIES), axis=1)  # (N, 4, 12, T)
-    complete = np.where(LIMB_IDENTITIES[None, :, :, None] != 0, shown, True).all(axis=2)
-    counted = ~complete if part == "hidden" else complete
-    return np.stack([np.where(counted, residual, 0.0).sum(axis=(0, 2)), counted.sum(axis=(0, 2))])
-
-
-def _residual_table(sums: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Mean absolute residual of each identity and of all, a column per part, from the sums of `_residual_sums`."""
-    means = {part: ratio(total, count) for part, (total, count) in sums.items()}
-    columns = {part: [*values, macro(values)] for part, values in means.items()}
-    return pd.DataFrame(columns, index=pd.Index([*IDENTITY_NAMES, "mean"], name="identity"))

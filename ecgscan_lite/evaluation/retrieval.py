@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ecgscan_lite.evaluation.probe import checked_embeddings
 from ecgscan_lite.evaluation.significance import index_patients
 
 _CHUNK = 1 << 24  # similarities held at once (64 MB), so that memory grows with N and not with its square
@@ -20,9 +21,8 @@ def retrieval(queries: np.ndarray, targets: np.ndarray, groups: Sequence | None 
     score at chance.
 
     Args:
-        queries: embeddings; row k belongs to row k of `targets`. Shape: (N, D).
-        targets: embeddings among which each query looks for its own. Shape: (N, D).
-        groups: names, such as the text of the report; targets of equal name are interchangeable. Shape: (N,).
+        queries, targets: paired embeddings; row k of one belongs to row k of the other. Shape: (N, D).
+        groups: name of each pair's group, such as the text of the report. Shape: (N,).
 
     Returns:
         Rows "query to target" and "target to query"; columns r@1, r@5, r@10, median_rank, n.
@@ -30,7 +30,7 @@ def retrieval(queries: np.ndarray, targets: np.ndarray, groups: Sequence | None 
     Raises:
         ValueError: shapes differ, or an embedding is not finite.
     """
-    queries, targets = _unit_rows(queries), _unit_rows(targets)
+    queries, targets = _unit_rows(queries, "queries"), _unit_rows(targets, "targets")
     if queries.shape != targets.shape:
         raise ValueError(f"queries {queries.shape} and targets {targets.shape} must be paired rows of one size")
     if groups is not None and len(groups) != len(queries):
@@ -51,16 +51,11 @@ def _ranks(queries: np.ndarray, targets: np.ndarray, group: np.ndarray) -> np.nd
         similarity = queries[chunk] @ targets.T  # (step, N)
         is_hit = group[chunk, None] == group
         best = np.where(is_hit, similarity, -np.inf).max(axis=1, keepdims=True)
-        ahead = np.sum(similarity > best, axis=1)
-        level = np.sum((similarity == best) & ~is_hit, axis=1)
-        ranks[chunk] = 1 + ahead + level / 2
+        tied = (similarity == best) & ~is_hit
+        ranks[chunk] = 1 + np.sum(similarity > best, axis=1) + tied.sum(axis=1) / 2
     return ranks
 
 
-def _unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    embeddings = np.asarray(embeddings, dtype=np.float32)
-    if embeddings.ndim != 2 or not len(embeddings):
-        raise ValueError(f"embeddings must be of shape (N, D) with N > 0, and are {embeddings.shape}")
-    if not np.isfinite(embeddings).all():
-        raise ValueError("an embedding is not finite")
+def _unit_rows(embeddings: np.ndarray, name: str) -> np.ndarray:
+    embeddings = checked_embeddings(embeddings, len(embeddings), name)
     return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), np.finfo(np.float32).tiny)

@@ -26,8 +26,7 @@ class Condition(NamedTuple):
 
     Attributes:
         layout: name of a page layout.
-        ageing: name of an ageing preset, or "none".
-        severity: degree of the ageing, 1 to 5; 0 for pages without ageing.
+        ageing, severity: name of an ageing preset and its degree, 1 to 5, or "none" and 0.
     """
 
     layout: str
@@ -46,7 +45,7 @@ class ModelOutputs(NamedTuple):
     Attributes:
         embeddings: features for the probe. Shape: (N, D).
         scores: similarity to each statement's prompt. Shape: (N, S).
-        measures: further numbers about the test records, by name, for columns of their own; the same in each condition.
+        measures: further numbers on the test records by the name of their column, which all conditions must have.
     """
 
     embeddings: np.ndarray
@@ -60,8 +59,8 @@ class EvaluationData(NamedTuple):
     Attributes:
         labels: classes of the probe, bool. Shape: (N, C).
         statements: statements that have a prompt, bool. Shape: (N, S).
-        patients: the patient of each record. Shape: (N,).
-        splits: rows of "train", "val" and "test".
+        patients: patient of each record. Shape: (N,).
+        splits: row numbers of "train", "val" and "test".
     """
 
     labels: pd.DataFrame
@@ -76,9 +75,7 @@ def conditions(
 ) -> list[Condition]:  # fmt: skip
     """Every layout without ageing and under every ageing at every severity; clean pages of the first layout are first.
 
-    Args:
-        layouts, ageings: names of layouts and of presets; a preset with a severity ("photo:3") has that one alone.
-        severities: severities of the other presets, 1 to 5.
+    A preset named with a severity ("photo:3") has that one alone.
     """
     aged = [
         (name, int(severity))
@@ -98,25 +95,24 @@ def shift_grid(
 
     Three probes for each condition, which the columns call worn whatever it is: fitted and chosen on clean pages and
     evaluated on the condition's ("clean_to_worn"); the reverse ("worn_to_clean"); and fitted, chosen and evaluated on
-    the condition's ("worn_to_worn"), which tells whether the pages still hold what the clean probe misses. Test records
-    are the same throughout, and so are the resamples: the interval of a loss is that of a paired bootstrap over
-    patients.
+    the condition's ("worn_to_worn"), which tells whether the pages still hold what the clean probe misses. Losses have
+    intervals of a paired bootstrap over patients.
 
     Args:
-        run_model: outputs of the model under a condition, for all records in their order.
+        run_model: function that returns the outputs under a condition, for all records in their order.
         data: labels, patients and splits of the records.
         grid: conditions, as `conditions` lists them.
-        finished: rows of conditions that are done, which are not computed again; new ones are added. A mapping that
-            keeps its rows in files lets an interrupted grid continue.
-        probe: grid, scalings and class_weights, as for `fit_probe`.
-        bootstrap, seed, min_positives: as for `linear_probe`.
+        finished: rows of finished conditions, which are not computed again; new ones are added. A mapping that keeps
+            its rows in files lets an interrupted grid continue.
+        probe: options grid, scalings and class_weights of `fit_probe`.
+        bootstrap, seed, min_positives: options of `linear_probe`.
 
     Returns:
         A row per condition: layout, ageing, severity, n; macro AUROC of zero-shot and of each probe with low and high;
         zero_shot_loss and probe_loss, clean minus worn, with low and high; and the measures of the model's outputs.
 
     Raises:
-        ValueError: as `evaluate_scores` and `fit_probe`; the grid is empty.
+        ValueError: an error of `evaluate_scores` or `fit_probe`; the grid is empty.
     """
     if not grid:
         raise ValueError("there are no conditions to evaluate")
@@ -134,21 +130,18 @@ def shift_grid(
 class _Fitted(NamedTuple):
     """One condition: its test records with their zero-shot scores, and the probe fitted on its training records."""
 
+    probe: Probe
     test: Split
     statements: pd.DataFrame
     scores: np.ndarray
-    probe: Probe
     measures: Mapping[str, float]
 
 
 def _fit(outputs: ModelOutputs, data: EvaluationData, options: Mapping[str, Any]) -> _Fitted:
-    patients, rows = np.asarray(data.patients), data.splits["test"]
-    train, val, test = (
-        Split(outputs.embeddings[part], data.labels.iloc[part], patients[part])
-        for part in (data.splits[split] for split in ("train", "val", "test"))
-    )
-    probe = fit_probe(train, val, **options)
-    return _Fitted(test, data.statements.iloc[rows], outputs.scores[rows], probe, outputs.measures)
+    patients, parts = np.asarray(data.patients), [data.splits[name] for name in ("train", "val", "test")]
+    train, val, test = (Split(outputs.embeddings[x], data.labels.iloc[x], patients[x]) for x in parts)
+    probe, rows = fit_probe(train, val, **options), data.splits["test"]
+    return _Fitted(probe, test, data.statements.iloc[rows], outputs.scores[rows], outputs.measures)
 
 
 def _compare(clean: _Fitted, degraded: _Fitted, options: dict[str, Any]) -> dict[str, float]:
@@ -161,10 +154,9 @@ def _compare(clean: _Fitted, degraded: _Fitted, options: dict[str, Any]) -> dict
         "worn_to_worn": degraded.probe.evaluate(test, **options),
     }
     probe_scores = [clean.probe.scores(one.test.embeddings) for one in (clean, degraded)]
-    values = {name: (result.macro_auroc, *result.interval) for name, result in results.items()} | {
-        "zero_shot_loss": _loss(degraded.statements, clean.scores, degraded.scores, test.patients, **options),
-        "probe_loss": _loss(test.labels, *probe_scores, test.patients, **options),
-    }
+    values = {name: (result.macro_auroc, *result.interval) for name, result in results.items()}
+    values["zero_shot_loss"] = _loss(degraded.statements, clean.scores, degraded.scores, test.patients, **options)
+    values["probe_loss"] = _loss(test.labels, *probe_scores, test.patients, **options)
     row: dict[str, float] = {"n": len(test.embeddings)}
     for name, (value, low, high) in values.items():
         row |= {name: value, f"{name}_low": low, f"{name}_high": high}

@@ -1,4 +1,4 @@
-"""How far to trust a metric: bootstrap over patients, paired permutation tests, and splits without common patients.
+"""Uncertainty of a metric: bootstrap over patients, paired permutation tests, and correction for many tests.
 
 A bootstrap resample of the patients is a set of integer weights, so the scores are sorted once for all resamples; and
 the effect of swapping two models for some patients is a signed sum, so all permutations are one matrix product.
@@ -27,7 +27,7 @@ def bootstrap_auroc(
 
     Args:
         labels, scores: truth and scores of the classes, as for `auroc`. Shape: (N, C).
-        patients: the patient of each record; without them each record is a patient of its own. Shape: (N,).
+        patients: patient of each record; without them each record is a patient of its own. Shape: (N,).
         n, seed: number and seed of the resamples.
 
     Returns:
@@ -74,13 +74,8 @@ def bootstrap_interval(
     """
     replicates = bootstrap_auroc(labels, scores, patients, n, seed)
     in_macro = replicates if counted is None else replicates[:, counted]
-    replicates = np.column_stack([macro(in_macro), replicates])
-    bounds = np.full((replicates.shape[1], 2), np.nan)
     tails = [(1 - level) / 2, (1 + level) / 2]
-    for row, values in enumerate(replicates.T):
-        if np.isfinite(values).any():
-            bounds[row] = np.nanquantile(values, tails)
-    return (float(bounds[0, 0]), float(bounds[0, 1])), bounds[1:]
+    return _quantiles(macro(in_macro), tails), np.array([_quantiles(values, tails) for values in replicates.T])
 
 
 def bootstrap_difference(
@@ -91,11 +86,13 @@ def bootstrap_difference(
 
     Shape: labels, scores_a and scores_b (N, C). The interval is NaN where `n` is 0.
     """
-    if not n:
-        return np.nan, np.nan
     a, b = (macro(bootstrap_auroc(labels, scores, patients, n, seed)) for scores in (scores_a, scores_b))
-    low, high = np.nanquantile(a - b, [0.025, 0.975])
-    return float(low), float(high)
+    return _quantiles(a - b, [0.025, 0.975])
+
+
+def _quantiles(values: np.ndarray, tails: list[float]) -> tuple[float, float]:
+    """Ends of an interval, NaN where no resample has a value. Shape: (n,)."""
+    return tuple(np.nanquantile(values, tails).tolist()) if np.isfinite(values).any() else (np.nan, np.nan)
 
 
 def paired_test(
@@ -112,7 +109,7 @@ def paired_test(
 
     Args:
         labels, scores_a, scores_b: truth, and scores of both models; a class of one value is left out. Shape: (N, C).
-        patients: the patient of each record. Shape: (N,).
+        patients: patient of each record. Shape: (N,).
         n, seed: number and seed of the permutations.
 
     Returns:
@@ -158,13 +155,13 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def index_patients(patients: Sequence | None, n_records: int) -> np.ndarray:
-    """Patients numbered from 0; each record is its own patient where none are given. Shape: (N,).
+    """Number of each record's patient, from 0; each record is its own patient where none are given. Shape: (N,).
 
     Raises:
         ValueError: there are no records, or not a patient for each of them.
     """
     if n_records == 0:
-        raise ValueError("there are no records to judge")
+        raise ValueError("there are no records to evaluate")
     if patients is None:
         return np.arange(n_records)
     if len(patients) != n_records:
@@ -173,7 +170,7 @@ def index_patients(patients: Sequence | None, n_records: int) -> np.ndarray:
 
 
 def _resamples(patient: np.ndarray, n: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """How often each patient is drawn, for some resamples at a time; which ones, and counts. Shape: (patients, R)."""
+    """Chunks of R resamples: their rows, and how often each patient is drawn. Shape: (patients, R)."""
     n_patients, rng = patient.max() + 1, np.random.default_rng(seed)
     step = max(1, _CHUNK // len(patient))
     for start in range(0, n, step):
@@ -195,7 +192,7 @@ def _weighted_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray)
 
 
 def _swap_contributions(labels: np.ndarray, ranks_a: np.ndarray, ranks_b: np.ndarray) -> np.ndarray:
-    """What each record adds to the difference of macro AUROC, and subtracts once its models are swapped.
+    """Contribution of each record to the difference of macro AUROC, subtracted once its models are swapped.
 
     For a positive i and a negative j, the difference of the two models' comparisons changes sign when both records are
     swapped. An odd function of two signs is linear in them, so that the difference after any swaps is exactly the

@@ -10,13 +10,13 @@ import pandas as pd
 
 from ecgscan_lite.ecg.leads import LEADS
 from ecgscan_lite.evaluation.metrics import macro, ratio
-from ecgscan_lite.evaluation.reconstruction import FLAT_MV, lead_table, signal_chunks
+from ecgscan_lite.evaluation.reconstruction import FLAT_MV, part_table, signal_chunks
 
 BAND_HZ = (5.0, 20.0)  # where QRS complexes have their power, and P and T waves little
 REFRACTORY_S = 0.25  # no two beats are closer: 240 beats per minute
 MIN_BEAT_MV = 0.01  # peaks below this are noise
 QRS_S = 0.06  # a QRS complex reaches this far to either side of its R peak
-MIN_BEATS = 3  # a reference with fewer has no rate to compare with
+MIN_BEATS = 3  # a target with fewer has no rate to compare with
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class WaveformResult:
     """Heart rate and QRS amplitude of reconstructed signals against the true ones.
 
     Attributes:
-        rates: one row per record: target and predicted, beats/min; NaN where the reference has too few beats, and a
-            predicted rate of 0 where the reconstruction has none.
+        rates: one row per record: target and predicted, beats/min; NaN where the target has too few beats.
         table: rows (part, lead) with the lead "mean" last; columns qrs_mv (of the target), qrs_error_mv, n (records).
     """
 
@@ -37,8 +36,8 @@ class WaveformResult:
         error = (self.rates["predicted"] - self.rates["target"]).abs().dropna()
         means = self.table.xs("mean", level="lead").drop(columns="n").to_dict(orient="index")
         return {
-            "heart_rate_error_bpm": float(error.mean()) if len(error) else np.nan,
-            "heart_rate_median_error_bpm": float(error.median()) if len(error) else np.nan,
+            "heart_rate_error_bpm": float(error.mean()),
+            "heart_rate_median_error_bpm": float(error.median()),
             "heart_rate_n": len(error),
             "heart_rate_left_out": len(self.rates) - len(error),
             **means.pop("all"),
@@ -55,15 +54,13 @@ def waveforms(
     `find_beats` in all twelve leads together. A record whose target has fewer than three beats is left out, and
     counted; a reconstruction with fewer than two has a rate of 0, since not answering must not be rewarded.
 
-    The QRS amplitude of a beat in a lead is the range (largest less smallest) within 60 ms of the reference's R peak,
-    in both signals; the error is the absolute difference, averaged over a record's beats, then over records. Beats at
+    The QRS amplitude of a beat in a lead is the range (largest less smallest) within 60 ms of the target's R peak, in
+    both signals; the error is the absolute difference, averaged over a record's beats, then over records. Beats at
     the edges, beats with missing samples and leads that are flat in the target are left out. A beat is visible in a
     lead if the page shows all of its window, and hidden if it shows nothing of it.
 
     Args:
-        predicted: reconstructed signals, mV; missing samples count as 0. Shape: (N, 12, T).
-        target: true signals, mV, NaN where missing. Shape: (N, 12, T).
-        visible: samples that the page shows, bool. Shape: (N, 12, T).
+        predicted, target, visible: signals and visible samples, as for `reconstruction`. Shape: (N, 12, T).
         fs: sampling rate, Hz.
 
     Raises:
@@ -76,12 +73,8 @@ def waveforms(
         rates += [_rates(*pair, fs) for pair in zip(beats, find_beats(guess, fs), strict=True)]
         for part, values in _amplitudes(guess, truth, shown, beats, round(QRS_S * fs)).items():
             parts.setdefault(part, []).append(values)
-    columns = ["qrs_mv", "qrs_error_mv"]
-    tables = {part: lead_table(np.concatenate(chunks, axis=1), columns) for part, chunks in parts.items()}
-    return WaveformResult(
-        pd.DataFrame(rates, columns=["target", "predicted"], dtype=np.float64),
-        pd.concat(tables, names=["part", "lead"]),
-    )
+    table = pd.DataFrame(rates, columns=["target", "predicted"], dtype=np.float64)
+    return WaveformResult(table, part_table(parts, ["qrs_mv", "qrs_error_mv"]))
 
 
 def find_beats(signals: np.ndarray, fs: float) -> list[np.ndarray]:
@@ -91,12 +84,10 @@ def find_beats(signals: np.ndarray, fs: float) -> list[np.ndarray]:
     square that reaches 0.4 of the record's 98th percentile and stands out by half as much, 0.25 s or more from any
     larger one.
 
-    Args:
-        signals: signals of the leads, mV, NaN where missing. Shape: (N, L, T).
-        fs: sampling rate, Hz.
+    Shape: signals (N, L, T), mV, NaN where missing; returns ascending sample numbers for each record.
 
-    Returns:
-        For each record, ascending sample numbers.
+    Raises:
+        ValueError: the sampling rate `fs` (Hz) is too low for QRS complexes.
     """
     from scipy.signal import butter, find_peaks, sosfiltfilt
 
@@ -112,7 +103,7 @@ def find_beats(signals: np.ndarray, fs: float) -> list[np.ndarray]:
 
 
 def _filled(signals: np.ndarray) -> np.ndarray:
-    """Missing samples at the mean of their lead, where they make no beat."""
+    """Signals with missing samples at the mean of their lead, where they make no beat."""
     return np.where(np.isnan(signals), np.nan_to_num(macro(signals))[..., None], signals)
 
 
@@ -120,8 +111,7 @@ def _rates(target: np.ndarray, predicted: np.ndarray, fs: float) -> tuple[float,
     """Heart rates from beats, beats/min; NaN where the target has too few."""
     if len(target) < MIN_BEATS:
         return np.nan, np.nan
-    rates = [60 * fs * (len(x) - 1) / (x[-1] - x[0]) if len(x) > 1 else 0.0 for x in (target, predicted)]
-    return rates[0], rates[1]
+    return tuple(60 * fs * (len(x) - 1) / (x[-1] - x[0]) if len(x) > 1 else 0.0 for x in (target, predicted))
 
 
 def _amplitudes(
@@ -134,18 +124,16 @@ def _amplitudes(
     record, centre = record[inside], centre[inside]
     window = centre[:, None] + np.arange(-reach, reach + 1)  # (K, W)
     at = (record[:, None, None], np.arange(len(LEADS))[:, None], window[:, None, :])  # (K, 12, W)
-    true_height, read_height = np.ptp(truth[at], axis=-1), np.ptp(guess[at], axis=-1)  # (K, 12)
-    known = ~np.isnan(true_height) & (np.ptp(_filled(truth), axis=-1) > FLAT_MV)[record]
-    measured = np.stack([true_height, np.abs(read_height - true_height)])
+    heights = np.ptp(truth[at], axis=-1)  # (K, 12)
+    known = ~np.isnan(heights) & (np.ptp(_filled(truth), axis=-1) > FLAT_MV)[record]
+    measured = np.stack([heights, np.abs(np.ptp(guess[at], axis=-1) - heights)])
     counted = {"all": known}
     if visible is not None:
         counted |= {"visible": known & visible[at].all(axis=-1), "hidden": known & ~visible[at].any(axis=-1)}
-    return {part: _means_by_record(measured, mask, record, len(beats)) for part, mask in counted.items()}
-
-
-def _means_by_record(values: np.ndarray, mask: np.ndarray, record: np.ndarray, n: int) -> np.ndarray:
-    """Means over the beats of each record; NaN without any. Shape: (2, K, 12), (K, 12), (K,) -> (2, n, 12)."""
-    sums, counts = np.zeros((len(values), n, len(LEADS))), np.zeros((n, len(LEADS)))
-    np.add.at(sums, (slice(None), record), np.where(mask, values, 0.0))
-    np.add.at(counts, record, mask)
-    return ratio(sums, counts)
+    means = {}
+    for part, mask in counted.items():
+        sums, counts = np.zeros((2, len(beats), len(LEADS))), np.zeros((len(beats), len(LEADS)))
+        np.add.at(sums, (slice(None), record), np.where(mask, measured, 0.0))
+        np.add.at(counts, record, mask)
+        means[part] = ratio(sums, counts)
+    return means

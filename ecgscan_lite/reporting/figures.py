@@ -1,8 +1,8 @@
-"""The figures of the reports; their captions are in the templates."""
+"""Figures of the reports; their captions are in the templates."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 
 def report_figures(evaluation: Evaluation) -> dict[str, Figure]:
-    """A page, zero-shot, calibration, a reconstruction and, where measured, limb residuals and the shift grid, by name;
-    nothing without an example record.
-    """
-    results, example = evaluation.results, evaluation.example
+    """Figures of the report by name, of the sections that were measured; none without an example record."""
+    results, example, figures = evaluation.results, evaluation.example, {}
     if example is None:
-        return {}
-    figures: dict[str, Figure] = {}
+        return figures
     figures["page"], ax = plotting.new_figure(9, 6.5)
     plotting.ecg_page(ax, example.page)
-    figures["zero_shot"] = _zero_shot(results)
+    tables = {model: statement_table(results[model]["zero_shot"]) for model in MODELS}
+    tables = {model: table[table["n_positive"] >= FEW_POSITIVES] for model, table in tables.items()}
+    codes = list(tables["image"].index)
+    figures["zero_shot"], ax = plotting.new_figure(8, 1.5 + 0.45 * len(codes))
+    plotting.auroc_bars(ax, tables, statement_names(codes), "zero-shot")
     figures["calibration"], ax = plotting.new_figure(4.5, 4.5)
     bins = {model: results[model]["linear_probe"]["calibration"]["reliability"] for model in MODELS}
     plotting.reliability_curves(ax, {model: pd.DataFrame(rows) for model, rows in bins.items()})
@@ -49,15 +50,6 @@ def method_intervals(methods: pd.DataFrame) -> Figure:
     figure, ax = plotting.new_figure(8, 1.2 + 0.35 * len(methods))
     names = [f"{method} ({role})" for method, role in zip(methods["method"], methods["role"], strict=True)]
     plotting.intervals(ax, names, *(methods[column].to_numpy(dtype=float) for column in ("macro_auroc", "low", "high")))
-    return figure
-
-
-def _zero_shot(results: dict[str, Any]) -> Figure:
-    tables = {model: statement_table(results[model]["zero_shot"]) for model in MODELS}
-    tables = {model: table[table["n_positive"] >= FEW_POSITIVES] for model, table in tables.items()}
-    codes = list(tables["image"].index)
-    figure, ax = plotting.new_figure(8, 1.5 + 0.45 * len(codes))
-    plotting.auroc_bars(ax, tables, statement_names(codes), "zero-shot")
     return figure
 
 

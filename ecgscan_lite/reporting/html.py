@@ -18,15 +18,9 @@ def render_html(template: str, **context: Any) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {
-        "number": tables.number,
+    named = ("number", "interval", "p_value", "auroc", "sections", "statement_rows", "reconstruction_rows")
+    environment.filters |= {name: getattr(tables, name) for name in named} | {
         "signed": lambda value: tables.number(value, "{:+.3f}"),
-        "interval": tables.interval,
-        "p_value": tables.p_value,
-        "auroc": tables.auroc,
-        "sections": tables.sections,
-        "statement_rows": tables.statement_rows,
-        "reconstruction_rows": tables.reconstruction_rows,
         "sort_numerically": lambda texts: sorted(texts, key=float),
         "base64": lambda image: base64.b64encode(image).decode("ascii"),
     }

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ecgscan_lite.ecg.leads import IDENTITY_NAMES, LEADS
 from ecgscan_lite.settings import LOSS_TERMS
@@ -47,26 +46,21 @@ def theme() -> None:
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.9, rc=_RC)
 
 
-def new_figure(width: float = 8.0, height: float = 4.5, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+def new_figure(width: float = 8.0, height: float = 4.5, columns: int = 1) -> tuple[Figure, Any]:
     """A themed figure, sizes in inches, that belongs to no window and needs no closing; and its Axes."""
     theme()
     figure = Figure(figsize=(width, height))
-    return figure, figure.subplots(rows, columns)
+    return figure, figure.subplots(1, columns)
 
 
 def ecg_page(ax: Axes, image: Any, title: str = "") -> Axes:
-    """A page as it is rendered or scanned.
-
-    Args:
-        image: array or tensor, uint8. Shape: (3, H, W), (H, W, 3) or (H, W).
-    """
+    """A page as it is rendered or scanned. Shape: image (3, H, W), (H, W, 3) or (H, W), an array or tensor, uint8."""
     image = np.asarray(image.cpu() if hasattr(image, "cpu") else image)
     if image.ndim == 3 and image.shape[0] == 3:
         image = image.transpose(1, 2, 0)
     ax.imshow(image, cmap="gray", interpolation="antialiased")
     ax.set(xticks=[], yticks=[], title=title)
-    for spine in ax.spines.values():
-        spine.set(visible=True, color="#00000030")
+    ax.spines[:].set(visible=True, color="#00000030")
     return ax
 
 
@@ -83,10 +77,9 @@ def reconstruction(
 ) -> Axes:
     """The twelve leads read off a page over the true ones, on millimetre paper.
 
-    Args:
-        target, predicted: leads in mV. Shape: (12, T).
-        fs: sampling rate, Hz.
-        visible: samples that the page shows; the paper is darker at the others. Shape: (12, T).
+    The paper is darker where `visible` says that the page shows nothing.
+
+    Shape: target and predicted (12, T), mV, at a sampling rate of `fs` Hz; visible (12, T), bool.
     """
     target, predicted = np.asarray(target), np.asarray(predicted)
     _ecg_paper(ax, target.shape[1] / fs)
@@ -94,12 +87,10 @@ def reconstruction(
         _shade_hidden(ax, np.asarray(visible, dtype=bool), fs)
     _draw_leads(ax, target, fs, color=COLOURS["target"], linewidth=2.2, label="recorded")
     _draw_leads(ax, predicted, fs, color=COLOURS["predicted"], linewidth=0.9, label="read off the page")
-    handles, labels = ax.get_legend_handles_labels()
+    handles = ax.get_legend_handles_labels()[0]
     if visible is not None:
-        handles.append(Patch(color="#000000", alpha=0.10))
-        labels.append("not on the page")
-    ax.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(handles), borderaxespad=0.2)
-    return ax
+        handles.append(Patch(color="#000000", alpha=0.10, label="not on the page"))
+    return _legend_above(ax, handles=handles)
 
 
 def auroc_bars(
@@ -127,16 +118,14 @@ def auroc_bars(
     lowest = np.nanmin([table[["auroc", "low"]].min().min() for table in tables.values()])
     ax.set(xlim=(min(0.4, lowest - 0.02), 1.0), ylim=(-0.6, len(order) - 0.4), xlabel="AUROC (bars start at chance)")
     ax.set_title(title)
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(tables), borderaxespad=0.2)
-    return ax
+    return _legend_above(ax)
 
 
 def intervals(ax: Axes, names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray) -> Axes:
     """Values with their intervals, the first on top. Shape: values, low, high (N,)."""
     rows = np.arange(len(names))[::-1]
     ax.errorbar(values, rows, xerr=[values - low, high - values], fmt="o", color="black", capsize=3, linewidth=1)
-    for row, value in zip(rows, values, strict=True):
-        ax.annotate(f"{value:.3f}", (value, row), (0, 5), textcoords="offset points", ha="center", fontsize="small")
+    _write_above(ax, values, rows, ".3f", 5)
     ax.set_yticks(rows, names)
     ax.set(ylim=(-0.7, len(rows) - 0.3), xlabel="macro AUROC")
     ax.grid(axis="x", linewidth=0.4)
@@ -166,23 +155,18 @@ def residuals(ax: Axes, constrained: Sequence[float], unconstrained: Sequence[fl
     curves = {"unconstrained": ("without the constraint", unconstrained), "constrained": ("with it", constrained)}
     for name, (label, values) in curves.items():
         ax.scatter(values, rows, s=70, color=COLOURS[name], label=label, zorder=2)
-        for row, value in zip(rows, values, strict=True):
-            ax.annotate(f"{value:.2g}", (value, row), (0, 8), textcoords="offset points", ha="center", fontsize="small")
+        _write_above(ax, values, rows, ".2g", 8)
     ax.set_yticks(rows, IDENTITY_NAMES)
     ax.set(xscale="log", ylim=(-0.5, len(rows) - 0.3), xlabel="mean absolute residual, mV")
     ax.margins(x=0.12)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
-    return ax
+    ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter=NullFormatter())
+    return _legend_above(ax)
 
 
 def reliability_curves(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> Axes:
     """Observed frequency against predicted probability, one colour per model; a calibrated model is on the diagonal.
 
-    Args:
-        tables: model -> columns probability and frequency, as `CalibrationResult.reliability` has them.
+    `tables` holds the table `CalibrationResult.reliability` of each model.
     """
     spare = iter(_PALETTE[3:])
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
@@ -197,9 +181,7 @@ def reliability_curves(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> Axes:
 def shift_heatmap(ax: Axes, table: pd.DataFrame, measure: str, title: str = "") -> Axes:
     """Macro AUROC on every kind of page: layouts in columns, ageing and severity in rows, in the order of the table.
 
-    Args:
-        table: columns layout, ageing, severity and the measure, as `evaluation.shift_grid` returns it.
-        measure: the column to show.
+    `table` is that of `evaluation.shift_grid`, and `measure` one of its columns.
     """
     rows = np.where(table["severity"] > 0, table["ageing"] + " " + table["severity"].astype(str), table["ageing"])
     cells = table.assign(row=rows).pivot(index="row", columns="layout", values=measure)
@@ -222,14 +204,27 @@ def embedding_map(ax: Axes, points: np.ndarray, labels: Sequence[str]) -> Axes:
     return ax
 
 
+def _legend_above(ax: Axes, **options: Any) -> Axes:
+    """The Axes with a legend of one row above its upper right corner."""
+    columns = len(options.get("handles") or ax.get_legend_handles_labels()[0])
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0.2, **options)
+    return ax
+
+
+def _write_above(ax: Axes, values: Sequence[float], rows: np.ndarray, pattern: str, points: float) -> None:
+    for value, row in zip(values, rows, strict=True):
+        text = format(value, pattern)
+        ax.annotate(text, (value, row), (0, points), textcoords="offset points", ha="center", fontsize="small")
+
+
 def _ecg_paper(ax: Axes, duration: float) -> None:
     """An Axes in millimetres with the grid of ECG paper, a row for each lead, and their names."""
     width, height = duration * _MM_PER_S, _ROW_MM * len(LEADS) + 2 * _MARGIN_MM
     ax.set_facecolor(_PAPER)
     for step, line_width, alpha in ((1, 0.25, 0.35), (5, 0.5, 0.6)):
-        upright = [[(x, 0), (x, height)] for x in np.arange(0, width + 0.01, step)]
-        level = [[(0, y), (width, y)] for y in np.arange(0, height + 0.01, step)]
-        ax.add_collection(LineCollection(upright + level, colors=_GRID, linewidths=line_width, alpha=alpha, zorder=0))
+        style = {"colors": _GRID, "linewidths": line_width, "alpha": alpha, "zorder": 0}
+        ax.vlines(np.arange(0, width + 0.01, step), 0, height, **style)
+        ax.hlines(np.arange(0, height + 0.01, step), 0, width, **style)
     seconds = np.arange(0, duration + 0.01, 1 if duration <= 15 else 5)
     ax.set_xticks(seconds * _MM_PER_S, [f"{second:g}" for second in seconds])
     ax.set_yticks(_BASELINES, LEADS, fontweight="bold")
@@ -241,9 +236,7 @@ def _ecg_paper(ax: Axes, duration: float) -> None:
 def _draw_leads(ax: Axes, millivolts: np.ndarray, fs: float, label: str | None = None, **style: Any) -> None:
     x = np.arange(millivolts.shape[1]) / fs * _MM_PER_S
     y = np.asarray(millivolts) * _MM_PER_MV + _BASELINES[:, None]
-    lines = ax.plot(x, y.T, solid_joinstyle="round", **style)
-    if label:
-        lines[0].set_label(label)
+    ax.plot(x, y.T, solid_joinstyle="round", **style)[0].set_label(label)
 
 
 def _shade_hidden(ax: Axes, visible: np.ndarray, fs: float) -> None:

@@ -1,4 +1,4 @@
-"""The report of one model, and the folder of every report: results, tables, figures, and a page with all of them."""
+"""Reports of one model and of a comparison of methods: a folder of results, tables, figures, and a page with all."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import pandas as pd
 
 from ecgscan_lite.experiments import REPORT_FILE, RESULTS_FILE
 from ecgscan_lite.files import write_atomically
-from ecgscan_lite.reporting.figures import report_figures
+from ecgscan_lite.reporting.figures import method_intervals, report_figures
 from ecgscan_lite.reporting.html import render_html
-from ecgscan_lite.reporting.tables import statement_metrics
+from ecgscan_lite.reporting.tables import COMPARISON_COLUMNS, comparison_table, statement_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ecgscan_lite.experiments.comparison import ComparisonResult
     from ecgscan_lite.experiments.evaluate import Evaluation
 
 
 def write_report(evaluation: Evaluation, out: str | Path) -> Path:
-    """Write the report of an evaluation, and return the path of its page.
+    """Write the report of an evaluation by `write_folder`, and return the path of its page.
 
-    To the files of `write_folder` come `statements.csv`, a row per model, protocol and statement, and `shift.csv`,
-    where there is a shift grid.
+    The tables are `statements.csv`, a row per model, protocol and statement, and, where there is one, the shift grid.
     """
     results = plain(evaluation.results)
     tables = {"statements": statement_metrics(results)}
@@ -37,6 +37,21 @@ def write_report(evaluation: Evaluation, out: str | Path) -> Path:
     return write_folder(
         out, "report.html.j2", results, tables, report_figures(evaluation), title=evaluation.title,
         summary=evaluation.summary, example=evaluation.example,
+    )  # fmt: skip
+
+
+def write_comparison(result: ComparisonResult, out: str | Path) -> Path:
+    """Write the report of a comparison by `write_folder`, and return the path of its page.
+
+    The tables are `comparisons.csv` with all that the claims rest on, `methods.csv` and `classes.csv`.
+    """
+    results = plain(result.results)
+    tables = {"comparisons": pd.DataFrame(result.comparisons), "methods": result.methods}
+    tables["classes"] = pd.concat(result.classes)
+    figures = {data: method_intervals(table) for data, table in result.methods.groupby("data", sort=False)}
+    return write_folder(
+        out, "comparison.html.j2", results, tables, figures, columns=COMPARISON_COLUMNS,
+        comparisons=comparison_table(results),
     )  # fmt: skip
 
 
@@ -49,7 +64,7 @@ def write_folder(
     Each file is written completely or not at all, and none before all of them are made.
 
     Args:
-        out: the folder; made if it is not there.
+        out: path of the folder, made if it is not there.
         template: file name of the page's template; it gets the results, the images by name, and the context.
         results: values that JSON knows, as `plain` returns them.
         tables: file name without its ending -> table.
@@ -62,7 +77,7 @@ def write_folder(
     files |= {f"{name}.csv": table.to_csv(index=False).encode() for name, table in tables.items()}
     text = json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     files |= {RESULTS_FILE: f"{text}\n".encode(), REPORT_FILE: page.encode()}
-    for file in folder.glob("figure-*.png"):  # of an earlier report with more of them
+    for file in folder.glob("figure-*.png"):  # an earlier report may have had more of them
         file.unlink()
     for name, content in files.items():
         with write_atomically(folder / name) as file:

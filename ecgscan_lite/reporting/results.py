@@ -11,7 +11,7 @@ _IN_REPOSITORY = Path(__file__).parents[2] / "book" / "results"
 
 
 def read_result(name: str) -> dict[str, Any]:
-    """The results of a run, with its command, seed, data, device and versions.
+    """Results of a run, with its command, seed, data, device and versions.
 
     Args:
         name: name of a file in `book/results`, without its ending.

@@ -39,6 +39,7 @@ def interval(bounds: Sequence[float | None] | None, pattern: str = "[{:.3f}, {:.
 
 
 def p_value(value: float | None) -> str:
+    """A p-value as text, in powers of ten where it is small."""
     return number(value, "{:.4f}" if value is None or value >= 1e-4 else "{:.1e}")
 
 
@@ -49,7 +50,7 @@ def auroc(section: Mapping[str, Any] | None, separator: str = " ") -> str:
 
 
 def sections(results: Mapping[str, Any], *path: str) -> dict[str, Any]:
-    """The part of the results of each model at a path of keys; models without it are left out."""
+    """Part of each model's results at a path of keys; models without it are left out."""
     found = {model: results.get(model) for model in MODELS}
     for key in path:
         found = {model: (part or {}).get(key) for model, part in found.items()}
@@ -64,15 +65,16 @@ def statement_names(codes: Sequence[str]) -> dict[str, str]:
 
 def statement_table(section: Mapping[str, Any]) -> pd.DataFrame:
     """The table of a section of results.json, as `ClassificationResult.table` has it and `auroc_bars` plots it."""
-    rows = {}
-    for code, row in section["statements"].items():
-        low, high = row.get("interval") or (np.nan, np.nan)
-        rows[code] = {"auroc": row["auroc"], "low": low, "high": high, "n_positive": row["n_positive"]}
-    return pd.DataFrame.from_dict(rows, orient="index").astype(float)
+    rows = {
+        code: [row["auroc"], *(row.get("interval") or (np.nan, np.nan)), row["n_positive"]]
+        for code, row in section["statements"].items()
+    }
+    columns = ["auroc", "low", "high", "n_positive"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).astype(float)
 
 
 def statement_rows(statements: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """From model -> statement code -> metrics to a row for each statement, by falling AUROC of the first model."""
+    """A row for each statement by falling AUROC of the first model, from model -> statement code -> metrics."""
     first = next(iter(statements.values()))
     rows = []
     for code, name in statement_names(sorted(first, key=lambda code: -(first[code].get("auroc") or 0))).items():

@@ -102,7 +102,7 @@ def test_classes_that_cannot_be_evaluated_or_learned_are_marked(rng: np.random.G
     y_test[:, 2] = False
     result = linear_probe((x, y), (x_val, y_val), (x_test, y_test), classes=CLASSES, bootstrap=50)
     assert result.table.loc["AFIB", "auroc"] == 0.5 and "no positives in train" in result.table.loc["AFIB", "note"]
-    assert np.isnan(result.table.loc["CLBBB", "auroc"]) and "not judged" in result.table.loc["CLBBB", "note"]
+    assert np.isnan(result.table.loc["CLBBB", "auroc"]) and "not evaluated" in result.table.loc["CLBBB", "note"]
     assert result.macro_auroc == pytest.approx((result.table.loc["NORM", "auroc"] + 0.5) / 2)
     assert result.as_dict()["statements"]["NORM"]["n_positive"] == y_test[:, 0].sum()
 

@@ -187,7 +187,7 @@ def test_a_patient_in_two_splits_is_an_error() -> None:
 
 
 def test_bootstrap_means_are_those_of_records_drawn_patient_by_patient(rng: np.random.Generator) -> None:
-    """In the same resamples as the AUROC, so that differences of any two figures are paired."""
+    """In the same resamples as the AUROC, so that differences of any two metrics are paired."""
     patients, values = np.sort(rng.integers(0, 9, 30)), rng.normal(size=(30, 2))
     values[rng.random((30, 2)) < 0.2] = np.nan
     ids = np.unique(patients)

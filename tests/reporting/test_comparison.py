@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ecgscan_lite.reporting.comparison import write_comparison
+from ecgscan_lite.reporting.report import write_comparison
 from ecgscan_lite.reporting.tables import COMPARISON_COLUMNS, comparison_table
 
 HOSTILE = "<b onclick='x'>real</b> & \"quotes\""

@@ -10,7 +10,7 @@ QUOTED = ("quickstart", "ptbxl_mini", "synthetic_to_ptbxl_mini", "corpus_reading
 
 
 @pytest.mark.parametrize("name", QUOTED)
-def test_a_measurement_says_where_it_comes_from(name: str) -> None:
+def test_a_result_says_where_it_comes_from(name: str) -> None:
     measured = es.read_result(name)
     run = measured.get("run", measured)
     assert run["command"] and run["date"] and run["device"] and run["versions"]["ecgscan_lite"]
