@@ -1,4 +1,4 @@
-"""From records to the batches of pretraining: their signals, their texts, and pages rendered anew at every step."""
+"""From records to the batches of pretraining: their signals, their texts, and pages rendered for each step."""
 
 from __future__ import annotations
 
