@@ -59,8 +59,8 @@ Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, gt=0)]
 CountOrZero = Annotated[int, Field(strict=True, ge=0)]
 Pixels = Annotated[int, Field(strict=True, ge=64, le=4000)]
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, gt=0)]  # NaN fails every comparison, and so is refused
+NotNegative = Annotated[float, Field(strict=True, ge=0)]
 Fraction = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 
@@ -277,11 +277,12 @@ class Settings:
 
     def replace(self, **changes: Any) -> Self:
         """A copy with changes, `concern__name=value`: `settings.replace(loss__soft_lead=0.0, run__seed=1)`."""
-        tables = self.to_dict()
+        given: dict[str, Any] = {}
         for key, value in changes.items():
             concern, _, name = key.partition("__")
-            tables.setdefault(concern, {})[name] = value
-        return type(self).from_dict(tables)
+            given.setdefault(concern, {})[name] = value
+        tables = self.to_dict()
+        return type(self).from_dict(tables | {k: tables.get(k, {}) | x for k, x in current_names(given).items()})
 
 
 def reproducible_settings(settings: Settings) -> dict[str, Any]:
@@ -308,8 +309,8 @@ def current_names(tables: dict[str, Any]) -> dict[str, Any]:
     """Tables of settings under their current names; those of the first edition are read with a warning."""
     renamed: dict[str, Any] = {}
     for old_table, values in tables.items():
-        table = rename(old_table, OLD_TABLES.get(old_table))
+        table = rename(old_table, OLD_TABLES.get(old_table), tables)
         if isinstance(values, dict):
-            values = {rename(name, OLD_SETTINGS.get((table, name)), table): x for name, x in values.items()}
+            values = {rename(name, OLD_SETTINGS.get((table, name)), values, table): x for name, x in values.items()}
         renamed[table] = values
     return renamed

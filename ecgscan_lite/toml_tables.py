@@ -6,7 +6,7 @@ import dataclasses
 import json
 import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -53,11 +53,17 @@ def read_toml(path: str | Path, build: Callable[[dict[str, Any]], T]) -> T:
         raise SettingsError(f"{path}: {error}") from None
 
 
-def rename(old: str, new: str | None, table: str = "") -> str:
-    """The current name of a table, or of a setting in a table, with a warning where it has one (`new` is not None)."""
+def rename(old: str, new: str | None, given: Container[str], table: str = "") -> str:
+    """The current name of a table, or of a setting in a table, with a warning where it has one (`new` is not None).
+
+    Raises:
+        SettingsError: `given`, the names beside it, has it under its current name too.
+    """
     if new is None:
         return old
     old_name, new_name = (f"{table}.{name}" if table else f"[{name}]" for name in (old, new))
+    if new in given:
+        raise SettingsError(f"{old_name} and {new_name} are the old and the new name of one thing; give one of them")
     warnings.warn(f"{old_name} is now called {new_name}; the old name will not be read in the next version",
                   FutureWarning, stacklevel=4)  # fmt: skip
     return new

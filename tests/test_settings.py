@@ -64,3 +64,25 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
     for name in ("absent.toml", "binary.toml", "."):
         with pytest.raises(SettingsError, match="can't be read"):
             Settings.read(tmp_path / name)
+
+
+def test_old_names_change_what_they_name_and_nothing_else() -> None:
+    settings = Settings().replace(encoders__image="test_vit", encoders__embedding_dim=256, optimizer__epochs=50)
+    with pytest.warns(FutureWarning, match="now called"):
+        old = settings.replace(towers__signal="vit", optimiser__warm_up=0.2)
+    assert old == settings.replace(encoders__signal="vit", optimizer__warmup_fraction=0.2)
+
+
+@pytest.mark.parametrize(
+    "tables", [{"optimizer": {}, "optimiser": {}}, {"page": {"sheets": "a4", "paper_sizes": "full"}}]
+)
+def test_a_thing_under_its_old_and_its_new_name_is_refused(tables: dict) -> None:
+    with pytest.raises(SettingsError, match="give one of them"):
+        Settings.from_dict(tables)
+
+
+def test_infinite_limits_switch_off_and_nan_is_refused() -> None:
+    endless = Settings().replace(optimizer__max_grad_norm=float("inf"), run__checkpoint_every=float("inf"))
+    assert Settings.from_dict(endless.to_dict()) == endless
+    with pytest.raises(SettingsError, match="max_grad_norm"):
+        Settings().replace(optimizer__max_grad_norm=float("nan"))

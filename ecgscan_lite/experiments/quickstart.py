@@ -19,7 +19,7 @@ RECORDS = {"train": 5400, "val": 300, "test": 600}
 # Of the training records, how many the runs with pages learn from; signal pretraining, which costs less, takes all.
 ALIGNMENT_RECORDS, FORK_RECORDS = 4500, 2700
 PROBE_TRAIN_SIZE = 2700  # training records of the linear probe
-# Folders of the runs; the first keeps its name, so that an interrupted quickstart of an earlier version continues.
+# Folders of the runs; the first keeps its name, so that the finished runs of an earlier version are taken over.
 RUNS = ("teachers", "alignment", "with_soft_lead", "without_soft_lead")
 SUMMARY = (
     "In a few minutes an encoder learned to read electrocardiograms from pictures of the printed page, guided by the "

@@ -24,7 +24,8 @@ OLD_METHOD_NAMES = {
 }  # fmt: skip
 
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")]  # runs are kept in folders of these names
-Repetitions = Annotated[int, Field(strict=True, ge=100)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=1_000_000)]
+Repetitions = Annotated[int, Field(strict=True, ge=100, lt=1_000_000)]
 SettingsTables = dict[str, dict[str, Any]]
 
 
@@ -107,7 +108,7 @@ class ComparisonPlan:
 
     data: Annotated[dict[Name, DataSet], Field(min_length=1)]
     methods: dict[Name, Method]
-    seeds: Annotated[tuple[CountOrZero, ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     degraded: Ageing = "photo:3"
     resamples: Repetitions = 4000
     permutations: Repetitions = 10_000
@@ -179,9 +180,9 @@ def _current(table: Any, old_names: dict[str, str], kind: str = "") -> Any:
     """A table under its current names; those of the first edition are read with a warning."""
     if not isinstance(table, dict):
         return table  # `validate` refuses it
-    table = {rename(name, old_names.get(name), kind): value for name, value in table.items()}
+    table = {rename(name, old_names.get(name), table, kind): value for name, value in table.items()}
     if table.get("role") == "ceiling":
-        table["role"] = rename("ceiling", old_names["ceiling"], "role")
+        table["role"] = rename("ceiling", old_names["ceiling"], (), "role")
     return table | ({"settings": current_names(table["settings"])} if isinstance(table.get("settings"), dict) else {})
 
 
