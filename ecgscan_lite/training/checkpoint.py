@@ -47,7 +47,8 @@ def load_checkpoint(trainer: Trainer, path: Path) -> None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         if metadata["settings"] != json.dumps(reproducible_settings(trainer.settings)):
             raise RunError(
-                f"{path}: a checkpoint of other settings, or of an earlier version; resume with the run's own settings.toml or start over"
+                f"{path}: a checkpoint of other settings, or of an earlier version; resume with the run's own "
+                "settings.toml, or start over in another folder"
             )
         step = int(metadata["step"])
         trainer.module.load_state_dict({k[8:]: x for k, x in tensors.items() if k.startswith("weights/")})
