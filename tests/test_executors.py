@@ -68,7 +68,7 @@ def test_a_lost_worker_loses_nothing(cluster: LocalCluster, tmp_path: Path) -> N
     out, killed = tmp_path / "there", []
 
     def kill_a_worker() -> None:
-        while not list(out.glob("shard-*.i16.*")):  # until one is at work
+        while not list(out.glob(".shard-*.i16.*")):  # until one is at work
             time.sleep(0.005)
         killed.append(next(iter(cluster.workers.values())).pid)
         os.kill(killed[0], signal.SIGKILL)

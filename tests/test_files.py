@@ -7,9 +7,12 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
-from ecgscan_lite.files import checksum, is_inside, reason, remove_unfinished, write_atomically
+from ecgscan_lite.files import TEMPORARY, checksum, is_inside, reason, remove_unfinished, write_atomically
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
@@ -88,3 +91,20 @@ def test_links_and_impossible_names_lie_outside(tmp_path: Path) -> None:
     assert is_inside(folder, folder / "file") and is_inside(tmp_path / "in", folder / "a" / ".." / "file")
     for path in (tmp_path / "file", folder / "..", folder / "out" / "file", folder / "a\0b"):
         assert not is_inside(folder, path)
+
+
+def test_a_writer_that_keeps_its_file_to_itself_does_not_decide_the_permissions(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    with write_atomically(tmp_path / "weights.safetensors") as file:
+        save_file({"x": np.zeros(2)}, file)
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_file_that_is_being_written_is_hidden_from_readers_of_its_folder(tmp_path: Path) -> None:
+    pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "a.parquet")
+    with write_atomically(tmp_path / "b.parquet") as file:
+        file.write_bytes(b"PAR1 half")
+        assert len(pd.read_parquet(tmp_path)) == 1
+    (tmp_path / f".c.parquet{TEMPORARY}").touch()
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]

@@ -109,7 +109,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(corpus: Corpus, tmp
         rows = _rows(run)
         _wait_for(lambda before=rows: _rows(run) != before, process)
         if life % 2:
-            _wait_for(lambda: any(run.glob("checkpoint.*.tmp")), process)
+            _wait_for(lambda: any(run.glob(".checkpoint.*.tmp")), process)
         else:
             time.sleep(rng.uniform(0, 0.03))
         os.kill(process.pid, signal.SIGKILL)
