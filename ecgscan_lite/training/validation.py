@@ -52,7 +52,11 @@ class Validation:
     def evaluate(self, model: ECGScan) -> dict[str, float]:
         """Macro AUROC, and the numbers of records and statements that it is the mean over."""
         if "image" not in self.settings.data.modalities:
-            embeddings = model.embed_signals(self.corpus.signals(np.arange(len(self.corpus))), self.corpus.fs)
+            rows = np.split(
+                np.arange(len(self.corpus)), range(256, len(self.corpus), 256)
+            )  # long records fill the memory
+            parts = [model.embed_signals(self.corpus.signals(part), self.corpus.fs) for part in rows]
+            embeddings = np.concatenate(parts)
         else:
             features, embeddings = self._encode_pages(model)
         if self.classify is None:
