@@ -16,6 +16,8 @@ from ecgscan_lite.rendering.paper import Paper, span_coverage
 
 _FONT_FILES = {  # in matplotlib; "sans" is Pillow's own
     "wide": "DejaVuSans.ttf", "bold": "DejaVuSans-Bold.ttf", "serif": "STIXGeneral.ttf", "mono": "DejaVuSansMono.ttf",
+    "italic": "DejaVuSans-Oblique.ttf", "serif bold": "STIXGeneralBol.ttf", "mono bold": "DejaVuSansMono-Bold.ttf",
+    "light": "cmss10.ttf",
 }  # fmt: skip
 _SUPERSAMPLING = 8
 _TEXT_HEIGHT = 2.4  # height of a capital letter in header and caption, mm
@@ -28,11 +30,13 @@ def static_ink(frame: Frame, paper: Paper) -> np.ndarray:
     """Coverage by the ink that does not depend on the signal. Shape: float64 (H, W), in [0, 1]."""
     layout, ink = frame.layout, np.zeros((frame.height, frame.width))
     for strip in layout.strips:
-        _add_text(ink, frame, strip.label, _label_position(frame, strip), layout.label_height)
-        if layout.separator and strip.start > 0:
-            dx, dy = paper.pen / 2, layout.separator / 2
+        _add_text(ink, frame, layout.label_text(strip), _label_position(frame, strip), layout.label_height)
+        if layout.separator and strip.x > layout.left:
+            dx, dy = (layout.separator_width or paper.pen) / 2, layout.separator / 2
             _add_bar(ink, frame, strip.x - dx, strip.zero - dy, strip.x + dx, strip.zero + dy)
     _add_pulses(ink, frame, paper.pen)
+    for text in layout.texts:
+        _add_text(ink, frame, text.text, (frame.x(text.x), frame.y(text.y)), text.height)
     if layout.header:
         _add_text(ink, frame, layout.header, (frame.x(_TEXT_X), frame.y(_HEADER_Y)), _TEXT_HEIGHT)
     if layout.caption:
@@ -43,15 +47,18 @@ def static_ink(frame: Frame, paper: Paper) -> np.ndarray:
 
 def label_boxes(frame: Frame) -> list[tuple[Strip, PixelBox]]:
     """Every strip and the pixel box (left, top, right, bottom) of its label."""
-    height = frame.layout.label_height
-    return [(s, _text_box(frame, s.label, _label_position(frame, s), height)) for s in frame.layout.strips]
+    layout = frame.layout
+    return [
+        (s, _text_box(frame, layout.label_text(s), _label_position(frame, s), layout.label_height))
+        for s in layout.strips
+    ]
 
 
 def _label_position(frame: Frame, strip: Strip) -> tuple[float, float]:
     """Start of a label on its base line, px."""
     layout = frame.layout
     dx, dy = layout.label
-    _, top, right, _ = _text_box(frame, strip.label, (0.0, 0.0), layout.label_height)
+    _, top, right, _ = _text_box(frame, layout.label_text(strip), (0.0, 0.0), layout.label_height)
     x, y = frame.x(strip.x + dx), frame.y(strip.zero + dy)
     if layout.label_at.endswith("right"):
         x = frame.x(strip.x + layout.speed * strip.duration - dx) - right
@@ -112,9 +119,10 @@ def _add_pulses(ink: np.ndarray, frame: Frame, pen: float) -> None:
     if layout.pulse_at == "none":
         return
     before, wide, after = layout.pulse
-    x0 = layout.end if layout.pulse_at == "right" else layout.left - before - wide - after
+    right = layout.pulse_at == "right"
+    x0 = layout.end + layout.pulse_gap if right else layout.left - layout.pulse_gap - before - wide - after
     x1, x2, x3 = x0 + before, x0 + before + wide, x0 + before + wide + after
-    for zero in layout.zeros:
+    for zero in layout.zeros[: layout.pulse_rows]:
         top = zero - layout.gain
         for stroke in (
             (x0, zero - half, x1 - half, zero + half), (x1 - half, top - half, x1 + half, zero + half),

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from math import inf
 
 from ecgscan_lite.ecg.leads import CHEST_LEADS, LEADS, LIMB_LEADS
 from ecgscan_lite.rendering.lookup import by_name
 
 CORNERS = ("upper left", "upper right", "lower left", "lower right")
-FONTS = ("sans", "wide", "bold", "serif", "mono")
+GRID_AREAS = ("page", "content", "panels")
+FONTS = ("sans", "wide", "bold", "serif", "mono", "italic", "serif bold", "mono bold", "light")
 _HEADER_MM, _CAPTION_MM = 10.0, 5.0  # by which the page grows if it has a header, and a caption
 
 #: Height and width of the paper, mm; a strip is cut from a roll.
@@ -41,6 +43,16 @@ class Strip:
     def label(self) -> str:
         """The name of the lead, with a minus if it is drawn upside down."""
         return self.lead if self.sign > 0 else f"-{self.lead}"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A line of print: its start on the base line and the height of a capital letter, mm."""
+
+    text: str
+    x: float
+    y: float
+    height: float = 2.4
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,20 @@ class Layout:
     pulse_at: str = "left"  #: side of the calibration pulse: "left", "right" or "none"
     label_at: str = "upper left"  #: corner of its strip that a label is in, one of `CORNERS`
     separator: float = 0.0  #: length of the ticks across the zero line where leads change within a row; 0 for none
+    separator_width: float | None = None  #: width of these ticks; None for that of the pen
+    gap: float = 0.0  #: blank between the columns of a row
+    same_time: bool = False  #: whether all columns show the same, first part of the signal
+    above: float = 0.0  #: blank paper above the first row
+    below: float = 0.0  #: blank paper below the last row
+    snap: float = 5.0  #: zero lines lie on multiples of this, from the upper edge; 0 for the middles of the rows
+    row_shifts: tuple[float, ...] = ()  #: by how much each zero line lies lower than its row's
+    pulse_gap: float = 0.0  #: blank between a pulse and the trace
+    pulse_rows: int | None = None  #: number of rows, from the top, with a pulse; None for all
+    label_form: str = "{}"  #: how labels are written: the name of the lead stands for the braces
+    upper_case: bool = False  #: whether labels are in capitals, AVR for aVR
+    texts: tuple[Text, ...] = ()  #: other print on the page; what identifies a person does not belong in it
+    grid_area: str = "page"  #: where the grid is printed: on the whole page, on the layout, or around each strip
+    border: float = 0.0  #: width of a frame around the grid's areas; 0 for none
     caption: bool = False  #: whether a line below the traces gives speed and gain
     font: str = "sans"  #: font of the labels and lines of text, one of `FONTS`
     #: a line above the traces, such as the device's name; what identifies a person does not belong in it
@@ -89,7 +115,9 @@ class Layout:
         unknown = [lead for row in self.rows for lead in row if lead.removeprefix("-") not in LEADS]
         if unknown or not all(self.rows) or not self.rows:
             raise ValueError(f"rows of a layout need leads of {', '.join(LEADS)}, got {unknown or self.rows}")
-        choices = {"pulse_at": ("left", "right", "none"), "label_at": CORNERS, "font": FONTS}
+        choices = {
+            "pulse_at": ("left", "right", "none"), "label_at": CORNERS, "font": FONTS, "grid_area": GRID_AREAS,
+        }  # fmt: skip
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
@@ -97,17 +125,19 @@ class Layout:
     @property
     def end(self) -> float:
         """End of the traces, mm."""
-        return self.left + self.seconds * self.speed
+        return self.left + self.seconds * self.speed + self.gap * (max(map(len, self.rows)) - 1)
 
     @property
     def width(self) -> float:
         """Width of the content, mm."""
-        return self.end + self.right + (sum(self.pulse) if self.pulse_at == "right" else 0.0)
+        pulse = sum(self.pulse) + self.pulse_gap if self.pulse_at == "right" else 0.0
+        return self.end + self.right + pulse
 
     @property
     def height(self) -> float:
         """Height of the content, mm."""
-        return self._top + self.pitch * len(self.rows) + (_CAPTION_MM if self.caption else 0.0)
+        caption = _CAPTION_MM if self.caption else 0.0
+        return self._top + self.pitch * len(self.rows) + self.below + caption
 
     @property
     def scales(self) -> str:
@@ -117,13 +147,15 @@ class Layout:
 
     @cached_property
     def zeros(self) -> tuple[float, ...]:
-        """Zero-millivolt line of each row, mm: the first heavy line of the grid at or below the middle of the row."""
-        return tuple(-(-(self._top + (row + 0.5) * self.pitch) // 5) * 5 for row in range(len(self.rows)))
+        """Zero-millivolt line of each row, mm: the first multiple of `snap` at or below the middle of the row."""
+        middles = [self._top + (row + 0.5) * self.pitch for row in range(len(self.rows))]
+        zeros = [-(-y // self.snap) * self.snap if self.snap else y for y in middles]
+        return tuple(y + shift for y, shift in zip_longest(zeros, self.row_shifts, fillvalue=0.0))
 
     @property
     def _top(self) -> float:
         """Upper edge of the first row, mm."""
-        return _HEADER_MM if self.header else 0.0
+        return self.above + (_HEADER_MM if self.header else 0.0)
 
     @cached_property
     def strips(self) -> tuple[Strip, ...]:
@@ -132,10 +164,28 @@ class Layout:
         for row, zero in zip(self.rows, self.zeros, strict=True):
             duration = self.seconds / len(row)
             for column, name in enumerate(row):
-                lead, sign, start = name.removeprefix("-"), -1.0 if name.startswith("-") else 1.0, column * duration
+                lead, sign = name.removeprefix("-"), -1.0 if name.startswith("-") else 1.0
                 gain = self.chest_gain if self.chest_gain and lead in CHEST_LEADS else self.gain
-                strips.append(Strip(lead, self.left + self.speed * start, zero, start, duration, gain, sign))
+                x = self.left + column * (self.speed * duration + self.gap)
+                start = 0.0 if self.same_time else column * duration
+                strips.append(Strip(lead, x, zero, start, duration, gain, sign))
         return tuple(strips)
+
+    @cached_property
+    def grid_boxes(self) -> tuple[tuple[float, float, float, float], ...]:
+        """The areas with a grid (left, top, right, bottom), mm; none if it is on the whole page."""
+        if self.grid_area == "page":
+            return ()
+        if self.grid_area == "content":
+            return ((0.0, 0.0, self.width, self.height),)
+        up, down = 0.55 * self.pitch, 0.35 * self.pitch
+        ends = [(s.x, s.x + self.speed * s.duration, s.zero) for s in self.strips]
+        return tuple((x0, zero - up, x1, zero + down) for x0, x1, zero in ends)
+
+    def label_text(self, strip: Strip) -> str:
+        """The text of a strip's label."""
+        text = self.label_form.format(strip.label)
+        return text.upper() if self.upper_case else text
 
 
 def _layouts(limb: tuple[str, ...], suffix: str = "") -> tuple[Layout, ...]:
@@ -172,21 +222,29 @@ def paper_size_px(name: str, dpi: float = 200) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Frame:
-    """A layout on an image: as large as fits, centred; the paper fills the rest."""
+    """A layout on an image: as large as fits, centred; the paper fills the rest.
+
+    Or, with `scale` (px/mm) and `corner` (x, y, mm), a part of the page: what an image shows of which this is the scale
+    and the position of the upper left corner.
+    """
 
     layout: Layout
     height: int
     width: int
+    scale: float | None = None
+    corner: tuple[float, float] | None = None
 
     @cached_property
     def px_per_mm(self) -> float:
         """Pixels per millimetre, the same in both directions."""
-        return min(self.width / self.layout.width, self.height / self.layout.height)
+        return self.scale or min(self.width / self.layout.width, self.height / self.layout.height)
 
     @cached_property
     def origin(self) -> tuple[float, float]:
         """Pixel position (x, y) of the layout's upper left corner."""
         scale = self.px_per_mm
+        if self.corner is not None:
+            return -self.corner[0] * scale, -self.corner[1] * scale
         return (self.width - self.layout.width * scale) / 2, (self.height - self.layout.height * scale) / 2
 
     @property

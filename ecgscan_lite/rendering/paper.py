@@ -74,7 +74,23 @@ def grid_density(frame: Frame, paper: Paper) -> np.ndarray:
     area = _line_area if paper.pattern == "lines" else _dot_area
     major = area(frame, 5.0, paper.major_width)
     minor = np.maximum(area(frame, 1.0, paper.minor_width) - major, 0.0)
-    return major + paper.minor_density * minor
+    density = major + paper.minor_density * minor
+    if frame.layout.grid_boxes:
+        density *= _box_area(frame, 0.0)
+    if frame.layout.border:
+        edge = frame.layout.border / 2
+        density = np.maximum(density, _box_area(frame, edge) - _box_area(frame, -edge))
+    return density
+
+
+def _box_area(frame: Frame, margin: float) -> np.ndarray:
+    """Fraction of each pixel within the grid's areas and a margin of so many mm: (H, W)."""
+    inside = np.zeros((frame.height, frame.width))
+    for left, top, right, bottom in frame.layout.grid_boxes:
+        x = span_coverage(frame.width, frame.x(left - margin), frame.x(right + margin))
+        y = span_coverage(frame.height, frame.y(top - margin), frame.y(bottom + margin))
+        inside = np.maximum(inside, np.outer(y, x))
+    return inside
 
 
 def _stripes(frame: Frame, period: float, width: float) -> tuple[np.ndarray, np.ndarray]:
