@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ecgscan_lite.rendering.layout import FONTS, Frame, Strip
+from ecgscan_lite.rendering.layout import FONTS, Frame, Layout, Strip
 from ecgscan_lite.rendering.paper import Paper, span_coverage
 
 _FONT_FILES = {  # in matplotlib; "sans" is Pillow's own
@@ -34,7 +34,8 @@ def static_ink(frame: Frame, paper: Paper) -> np.ndarray:
         if layout.separator and strip.x > layout.left:
             dx, dy = (layout.separator_width or paper.pen) / 2, layout.separator / 2
             _add_bar(ink, frame, strip.x - dx, strip.zero - dy, strip.x + dx, strip.zero + dy)
-    _add_pulses(ink, frame, paper.pen)
+    for box, _ in pulse_strokes(layout, paper.pen):
+        _add_bar(ink, frame, *box)
     for text in layout.texts:
         _add_text(ink, frame, text.text, (frame.x(text.x), frame.y(text.y)), text.height)
     if layout.header:
@@ -113,20 +114,27 @@ def _add_bar(ink: np.ndarray, frame: Frame, left: float, top: float, right: floa
     ink += np.outer(span_coverage(frame.height, frame.y(top), frame.y(bottom)), across)
 
 
-def _add_pulses(ink: np.ndarray, frame: Frame, pen: float) -> None:
-    """Add the calibration pulses of 1 mV before or after each row."""
-    layout, half = frame.layout, pen / 2
+def text_boxes(frame: Frame) -> list[tuple[str, PixelBox]]:
+    """Every line of `Layout.texts` and its pixel box (left, top, right, bottom)."""
+    texts = frame.layout.texts
+    return [(text.text, _text_box(frame, text.text, (frame.x(text.x), frame.y(text.y)), text.height)) for text in texts]
+
+
+def pulse_strokes(layout: Layout, pen: float) -> list[tuple[PixelBox, float]]:
+    """The upright rectangles of the calibration pulses of 1 mV (left, top, right, bottom), and their zero lines, mm."""
+    half, strokes = pen / 2, []
     if layout.pulse_at == "none":
-        return
+        return strokes
     before, wide, after = layout.pulse
     right = layout.pulse_at == "right"
     x0 = layout.end + layout.pulse_gap if right else layout.left - layout.pulse_gap - before - wide - after
     x1, x2, x3 = x0 + before, x0 + before + wide, x0 + before + wide + after
     for zero in layout.zeros[: layout.pulse_rows]:
         top = zero - layout.gain
-        for stroke in (
+        boxes = (
             (x0, zero - half, x1 - half, zero + half), (x1 - half, top - half, x1 + half, zero + half),
             (x1 + half, top - half, x2 - half, top + half), (x2 - half, top - half, x2 + half, zero + half),
             (x2 + half, zero - half, x3, zero + half),
-        ):  # fmt: skip
-            _add_bar(ink, frame, *stroke)
+        )  # fmt: skip
+        strokes += [(box, zero) for box in boxes]
+    return strokes
