@@ -41,6 +41,7 @@ class Strip:
         start: time of the first sample, s from the left end of the row.
         signal: mV at the record's sampling rate, NaN where the trace could not be read. Shape: float32 (T,).
         inverted: whether the page shows the lead upside down; `signal` is upright.
+        zero: height of the zero-millivolt line on the straightened page, px.
     """
 
     lead: str
@@ -48,6 +49,7 @@ class Strip:
     start: float
     signal: np.ndarray
     inverted: bool = False
+    zero: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

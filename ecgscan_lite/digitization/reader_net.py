@@ -25,7 +25,8 @@ class ReaderOutput(NamedTuple):
     trace: logit of a trace's centre line in each pixel. Shape: (B, H, W).
     pulse: logit of a calibration pulse. Shape: (B, H / 2, W / 2).
     offset: distance of a trace or pulse from the zero line of its row, mm, upwards. Shape: (B, H / 2, W / 2).
-    ends: logits of a strip's left and right end. Shape: (B, 2, H / 8, W / 8).
+    edges: logits of a strip's left and right end, told exactly. Shape: (B, 2, H / 2, W / 2).
+    ends: the same, told by more of the page. Shape: (B, 2, H / 8, W / 8).
     words: logits of `WORDS`. Shape: (B, len(WORDS), H / 8, W / 8).
     turns: logits of the number of quarter turns, counter-clockwise, that the page was turned by. Shape: (B, 4, H / 32, W / 32).
     """
@@ -33,6 +34,7 @@ class ReaderOutput(NamedTuple):
     trace: Tensor
     pulse: Tensor
     offset: Tensor
+    edges: Tensor
     ends: Tensor
     words: Tensor
     turns: Tensor
@@ -58,7 +60,7 @@ class ReaderNet(nn.Module):
         self.up = nn.ModuleList(
             _convolution(a + b, a) for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.fine = nn.Conv2d(widths[0], 6, 3, padding=1)
+        self.fine = nn.Conv2d(widths[0], 8, 3, padding=1)
         self.coarse = nn.Sequential(_convolution(widths[2], widths[2]), nn.Conv2d(widths[2], 2 + len(WORDS), 3, padding=1))
         self.turn = nn.Conv2d(widths[4], 4, 1)
 
@@ -77,7 +79,9 @@ class ReaderNet(nn.Module):
         decoded = decoded[::-1]  # finest first, as `levels`
         fine, coarse = self.fine(decoded[0]), self.coarse(decoded[2])
         trace = F.pixel_shuffle(fine[:, :4], 2)[:, 0]
-        return ReaderOutput(trace, fine[:, 4], fine[:, 5] * OFFSET_MM, coarse[:, :2], coarse[:, 2:], self.turn(decoded[4]))
+        return ReaderOutput(
+            trace, fine[:, 4], fine[:, 5] * OFFSET_MM, fine[:, 6:], coarse[:, :2], coarse[:, 2:], self.turn(decoded[4])
+        )
 
 
 def even_light(pages: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ SIZE, BATCH = 512, 6  # px, windows
 PEAK_LR, WEIGHT_DECAY, MAX_GRAD_NORM = 2e-3, 1e-4, 5.0
 EMA = 0.998  # share that the averaged weights keep at each step
 REACH = 16  # px to either side of a trace that its height is told from
-WEIGHTS = {"trace": 8.0, "height": 0.5, "pulse": 2.0, "offset": 0.3, "ends": 4.0, "words": 1.0, "turns": 0.2}
+WEIGHTS = {"trace": 8.0, "height": 0.5, "pulse": 2.0, "offset": 0.3, "edges": 6.0, "ends": 4.0, "words": 1.0, "turns": 0.2}
 
 
 class Windows(IterableDataset):
@@ -65,7 +65,9 @@ def losses(output: ReaderOutput, windows: Sequence[Window]) -> dict[str, Tensor]
     upright = torch.tensor([window.turns == 0 for window in windows])
     traces, zeros = (torch.stack([getattr(w, name) for w in windows])[upright] for name in ("traces", "zeros"))
     pulse = torch.stack([w.pulse for w in windows])[upright]
-    ends, words = (torch.stack([getattr(w, name) for w in windows])[upright] for name in ("ends", "words"))
+    edges, ends, words = (
+        torch.stack([getattr(w, name) for w in windows])[upright] for name in ("edges", "ends", "words")
+    )
     heat, sigma = _heat(traces, SIZE)
     trace = output.trace[upright]
     found = {
@@ -73,13 +75,19 @@ def losses(output: ReaderOutput, windows: Sequence[Window]) -> dict[str, Tensor]
         "height": _height_loss(trace, traces, sigma),
         "pulse": F.binary_cross_entropy_with_logits(output.pulse[upright], (~pulse.isnan()).float()),
         "offset": _offset_loss(output.offset[upright], traces, zeros, pulse),
-        "ends": (F.binary_cross_entropy_with_logits(output.ends[upright], ends, reduction="none") * (1 + 20 * ends)).mean(),
+        "edges": _bump_loss(output.edges[upright], edges),
+        "ends": _bump_loss(output.ends[upright], ends),
     }
     weight = torch.ones(output.words.shape[1])
     weight[0] = 0.15
     found["words"] = F.cross_entropy(output.words[upright], words, weight)
     found["turns"] = _turn_loss(output.turns, windows)
     return found
+
+
+def _bump_loss(logits: Tensor, bumps: Tensor) -> Tensor:
+    """Cross entropy of each cell, in which the few cells with a bump count more."""
+    return (F.binary_cross_entropy_with_logits(logits, bumps, reduction="none") * (1 + 20 * bumps)).mean()
 
 
 def _heat(traces: Tensor, height: int) -> tuple[Tensor, Tensor]:

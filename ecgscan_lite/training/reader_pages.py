@@ -43,7 +43,8 @@ class Window:
             none. Shape: float32 (MAX_STRIPS, S).
         pulse: whether each block of 2 x 2 px is on a calibration pulse, and the height of its zero line, px. Shape:
             float32 (S / 2, S / 2); NaN where there is none.
-        ends: left and right ends of strips as Gaussians. Shape: float32 (2, S / 8, S / 8).
+        edges, ends: left and right ends of strips as Gaussians, in blocks of 2 px and in cells of 8 px. Shapes: float32
+            (2, S / 2, S / 2), (2, S / 8, S / 8).
         words: index in `WORDS` of what is printed in each cell. Shape: int64 (S / 8, S / 8).
         turns: number of quarter turns that the window was turned by; only then `image` alone counts.
     """
@@ -52,6 +53,7 @@ class Window:
     traces: Tensor
     zeros: Tensor
     pulse: Tensor
+    edges: Tensor
     ends: Tensor
     words: Tensor
     turns: int
@@ -85,11 +87,11 @@ def sample_window(signal: np.ndarray, fs: float, size: int, rng: np.random.Gener
         return geometry.to_image(0, flat) * ratio - margin
 
     plan_spans = raster._spans(frame, fs, signal.shape[1])
-    traces, zeros, ends = _strip_truth(signal, plan_spans, to_window, size, frame)
+    traces, zeros, edges, ends = _strip_truth(signal, plan_spans, to_window, size, frame)
     pulse = _pulse_truth(frame, paper, to_window, size)
     words = _word_truth(frame, to_window, size)
     turns = int(rng.integers(1, 4)) if rng.random() < 0.12 else 0
-    return Window(torch.rot90(page, turns, (1, 2)), traces, zeros, pulse, ends, words, turns)
+    return Window(torch.rot90(page, turns, (1, 2)), traces, zeros, pulse, edges, ends, words, turns)
 
 
 def _window_frame(layout: Layout, scale: float, size: int, rng: np.random.Generator) -> Frame:
@@ -185,10 +187,11 @@ def _on_a_table(page: Tensor, frame: Frame, ratio: float, rng: np.random.Generat
 
 def _strip_truth(
     signal: np.ndarray, spans: tuple[raster.Span, ...], to_window: callable, size: int, frame: Frame
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Heights of the traces and zero lines in each column, and the ends of the strips."""
     traces = np.full((MAX_STRIPS, size), np.nan, np.float32)
     zeros, ends = traces.copy(), np.zeros((2, size // CELL, size // CELL), np.float32)
+    edges = np.zeros((2, size // 2, size // 2), np.float32)
     columns, row = np.arange(size) + 0.5, 0
     for span in spans:
         sample = np.arange(span.first, span.last + 1)
@@ -197,7 +200,8 @@ def _strip_truth(
             continue
         xy, zero = to_window(x, y), to_window(x, np.full_like(x, span.zero))
         for end, point in enumerate((xy[0], xy[-1])):
-            _add_bump(ends[end], point / CELL)
+            _add_bump(ends[end], point / CELL, 0.8, 0.8)
+            _add_bump(edges[end], point / 2, 0.8, 2.5)
         inside = (columns >= xy[0, 0]) & (columns <= xy[-1, 0])
         heights = np.interp(columns, xy[:, 0], xy[:, 1])
         seen = inside & (heights > 0) & (heights < size)
@@ -205,14 +209,15 @@ def _strip_truth(
             traces[row, inside] = heights[inside]
             zeros[row, inside] = np.interp(columns, zero[:, 0], zero[:, 1])[inside]
             row += 1
-    return torch.from_numpy(traces), torch.from_numpy(zeros), torch.from_numpy(ends)
+    return torch.from_numpy(traces), torch.from_numpy(zeros), torch.from_numpy(edges), torch.from_numpy(ends)
 
 
-def _add_bump(grid: np.ndarray, at: np.ndarray, sigma: float = 0.8) -> None:
-    """A Gaussian about a point, in cells, onto a grid."""
+def _add_bump(grid: np.ndarray, at: np.ndarray, wide: float, high: float) -> None:
+    """A Gaussian about a point onto a grid; its position and its deviations along x and y in cells."""
     height, width = grid.shape
-    x, y = np.arange(width) + 0.5 - at[0], np.arange(height) + 0.5 - at[1]
-    np.maximum(grid, np.exp(-(x[None] ** 2 + y[:, None] ** 2) / (2 * sigma**2)), out=grid)
+    x, y = (np.arange(width) + 0.5 - at[0]) / wide, (np.arange(height) + 0.5 - at[1]) / high
+    if np.abs(x).min() < 4 and np.abs(y).min() < 4:
+        np.maximum(grid, np.exp(-(x[None] ** 2 + y[:, None] ** 2) / 2), out=grid)
 
 
 def _pulse_truth(frame: Frame, paper: Paper, to_window: callable, size: int) -> Tensor:

@@ -1,0 +1,118 @@
+"""Speed of the paper and gain: from what was given, the calibration pulses, printed text, or else what is usual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import label as connected
+
+from ecgscan_lite.digitization.digitization import PX_PER_MM
+from ecgscan_lite.digitization.layout import Word
+from ecgscan_lite.digitization.reader import PageReading
+from ecgscan_lite.digitization.reader_net import WORDS
+
+USUAL_SPEED, USUAL_GAIN = 25.0, 10.0  # mm/s and mm/mV
+GAINS = (2.5, 5.0, 10.0, 20.0, 40.0)
+TOLERANCE = 0.15  # by which a pulse may differ from a usual gain
+READ = 0.5  # probability from which on a printed scale counts
+PULSE_MM = (3.0, 60.0)  # heights that a pulse may have
+PULSE_SECONDS = 0.2  # width of a usual pulse
+SPEEDS = {name: float(name.split()[0]) for name in WORDS if name.endswith("mm/s")}
+PRINTED_GAINS = {name: float(name.split()[0]) for name in WORDS if name.endswith("mm/mV")}
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """A calibration pulse of 1 mV: its left and right end and its foot, px on the page; its height and width, mm."""
+
+    left: float
+    right: float
+    foot: float
+    height: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Speed, mm/s, and gain, mm/mV, and where each is from: "given", "pulse", "text" or "assumed"."""
+
+    speed: float
+    gain: float
+    speed_source: str
+    gain_source: str
+
+
+def find_pulses(reading: PageReading) -> list[Pulse]:
+    """The calibration pulses of a page."""
+    groups, count = connected(reading.pulse > 0.5, structure=np.ones((3, 3)))
+    pulses = []
+    for group in range(1, count + 1):
+        y, x = np.nonzero(groups == group)
+        if len(x) < 12:
+            continue
+        weight = reading.pulse[y, x]
+        by_column, by_row = np.bincount(x - x.min(), weight), np.bincount(y - y.min(), weight)
+        high = np.flatnonzero(by_column > 0.5 * by_column.max())  # the two upright strokes
+        left, right = x.min() + high[0], x.min() + high[-1]
+        inside = (x > left + 2) & (x < right - 2)
+        if right - left < 4 or not inside.any():
+            continue
+        top = np.average(y[inside], weights=weight[inside])  # of the horizontal stroke between them
+        foot = y.max() - (np.count_nonzero(by_row[-4:] > 0.3) and 0.5)
+        zero = np.median(y[inside] + reading.offset[y[inside], x[inside]] * PX_PER_MM / 2)
+        height = (foot - top) * 2 / PX_PER_MM
+        if PULSE_MM[0] < height < PULSE_MM[1]:
+            pulses.append(Pulse(2 * left, 2 * right, 2 * float(zero), float(height), (right - left) * 2 / PX_PER_MM))
+    return pulses
+
+
+def find_scales(
+    pulses: list[Pulse], words: list[Word], speed: float | None = None, gain: float | None = None
+) -> Scales:
+    """Speed and gain, and where they are from.
+
+    The height of a pulse is a measurement and goes before a printed gain; a printed speed goes before a pulse's width,
+    which makers choose freely.
+    """
+    if gain is not None:
+        gain_source = "given"
+    else:
+        gain, gain_source = _gain(pulses, words)
+    if speed is not None:
+        speed_source = "given"
+    else:
+        speed, speed_source = _speed(pulses, words)
+    return Scales(float(speed), float(gain), speed_source, gain_source)
+
+
+def _gain(pulses: list[Pulse], words: list[Word]) -> tuple[float, str]:
+    if pulses:
+        height = float(np.median([pulse.height for pulse in pulses]))
+        nearest = min(GAINS, key=lambda usual: abs(np.log(height / usual)))
+        if abs(np.log(height / nearest)) < TOLERANCE:
+            return nearest, "pulse"
+    printed = _printed(words, PRINTED_GAINS)
+    return (printed, "text") if printed else (USUAL_GAIN, "assumed")
+
+
+def _speed(pulses: list[Pulse], words: list[Word]) -> tuple[float, str]:
+    printed = _printed(words, SPEEDS)
+    if printed:
+        return printed, "text"
+    if pulses:
+        width = float(np.median([pulse.width for pulse in pulses]))
+        if abs(np.log(width / (50 * PULSE_SECONDS))) < TOLERANCE:
+            return 50.0, "pulse"
+        if abs(np.log(width / (25 * PULSE_SECONDS))) < TOLERANCE:
+            return 25.0, "pulse"
+    return USUAL_SPEED, "assumed"
+
+
+def _printed(words: list[Word], values: dict[str, float]) -> float | None:
+    """The most probable of some printed values; None if none was read."""
+    columns = [WORDS.index(name) - 1 for name in values]
+    read = [word.probability[columns] for word in words]
+    if not read or max(p.max() for p in read) < READ:
+        return None
+    return list(values.values())[int(np.stack(read).max(0).argmax())]

@@ -1,0 +1,157 @@
+"""From the network's answers to rows of traces: zero lines, then one path for each row, to a fraction of a pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
+
+from ecgscan_lite.digitization.digitization import PX_PER_MM
+from ecgscan_lite.digitization.reader import PageReading
+
+BIN_MM = 0.25  # of the histogram of zero lines
+SPREAD_MM = 0.9  # smoothing of that histogram: what the network's distances from the zero line are off by
+MIN_PITCH_MM = 6.0  # no two rows are closer
+MIN_ROW_MM = 18.0  # a row is at least so long
+REACH_MM = 45.0  # a trace leaves its zero line by at most so much
+MISMATCH = 0.7  # cost of a pixel whose own zero line is 1 mm from the row's
+MAX_MISMATCH = 6.0  # largest such cost
+STEP_COST = 0.06  # cost of a step of one pixel up or down
+NEAR = 5  # px about a path that its height is averaged over
+SURE = 0.3  # probability above which a trace is taken as read
+HOLE_MM = 4.0  # holes in a trace that are shorter are bridged
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the page.
+
+    Attributes:
+        zero: height of its zero line, px.
+        y: height of the best path through each column, px. Shape: float64 (W,).
+        sureness: probability of a trace along the path. Shape: float64 (W,).
+        sure: where it is taken as read. Shape: bool (W,).
+    """
+
+    zero: float
+    y: np.ndarray
+    sureness: np.ndarray
+    sure: np.ndarray
+
+
+def read_rows(reading: PageReading) -> list[Row]:
+    """The rows of a page from the top, each with its trace: the best path from left to right.
+
+    A pixel's score is its log-odds of being on a trace, less what its own zero line differs from the row's; a path pays
+    for its steps up and down. The paths are found by dynamic programming, and the height of each is the mean over the
+    pixels next to it, weighted by their probability.
+    """
+    zeros = find_zero_lines(reading)
+    if not len(zeros):
+        return []
+    reach = round(REACH_MM * PX_PER_MM)
+    tops = [int(zero) - reach for zero in zeros]
+    scores = np.stack([_row_score(reading, zero, top, top + 2 * reach) for zero, top in zip(zeros, tops, strict=True)])
+    paths = best_paths(scores, STEP_COST)
+    return [
+        _row(zero, top, score, path) for zero, top, score, path in zip(zeros, tops, scores, paths, strict=True)
+    ]
+
+
+def find_zero_lines(reading: PageReading) -> np.ndarray:
+    """Heights of the zero lines, px, from the top: where the pixels of traces say that theirs is.
+
+    Each pixel of a trace votes for the height of its own zero line; rows are the peaks of the votes. Shape: (R,).
+    """
+    height, width = reading.offset.shape
+    probability = _sigmoid(reading.trace)[: height * 2, : width * 2]
+    probability = np.pad(probability, ((0, 2 * height - len(probability)), (0, 2 * width - probability.shape[1])))
+    probability = probability.reshape(height, 2, width, 2).max((1, 3))
+    y, x = np.nonzero(probability > SURE)
+    zero_mm = (y + 0.5) * 2 / PX_PER_MM + reading.offset[y, x]
+    bins = int(np.ceil((2 * height / PX_PER_MM + 20) / BIN_MM))
+    at = np.clip(((zero_mm + 10) / BIN_MM).astype(int), 0, bins - 1)
+    # A column counts once for each row, however steep the trace is in it.
+    in_column = np.bincount(x, minlength=width).clip(1)
+    votes = np.bincount(at, weights=probability[y, x] / np.sqrt(in_column[x]), minlength=bins)
+    votes = gaussian_filter1d(votes, SPREAD_MM / BIN_MM)
+    mm_per_vote = 2 / PX_PER_MM / BIN_MM  # a row of 1 mm gives so many votes, all in one bin
+    peaks, found = find_peaks(votes, distance=max(1, round(MIN_PITCH_MM / BIN_MM)), height=0)
+    if not len(peaks):
+        return np.zeros(0)
+    # Votes of a row spread over some bins: compare rows among each other, and with the shortest row there is.
+    least = max(0.12 * np.median(np.sort(found["peak_heights"])[-6:]), MIN_ROW_MM / mm_per_vote / 40)
+    peaks = peaks[found["peak_heights"] > least]
+    return ((peaks + 0.5) * BIN_MM - 10) * PX_PER_MM
+
+
+def _row_score(reading: PageReading, zero: float, top: int, bottom: int) -> np.ndarray:
+    """Log-odds of each pixel between two heights to be on the trace of this row. Shape: float32 (bottom - top, W)."""
+    height, width = reading.trace.shape
+    score = np.full((bottom - top, width), -14.0, np.float32)  # beyond the page
+    first, last = max(top, 0), min(bottom, height)
+    columns, pixels = np.arange(width) // 2, np.arange(first, last)
+    own_zero = (pixels + 0.5)[:, None] / PX_PER_MM + reading.offset[np.ix_(pixels // 2, columns)]
+    mismatch = MISMATCH * np.maximum(np.abs(own_zero - zero / PX_PER_MM) - 1.0, 0)
+    score[first - top : last - top] = np.clip(reading.trace[first:last], -8, 8) - np.minimum(mismatch, MAX_MISMATCH)
+    return score
+
+
+def best_paths(scores: np.ndarray, step_cost: float) -> np.ndarray:
+    """Paths from the left to the right edge with the largest sum of scores less `step_cost` for each step up or down.
+
+    Shape: (R, H, W) -> int (R, W).
+    """
+    n, height, width = scores.shape
+    by_column = np.ascontiguousarray(scores.transpose(2, 0, 1))  # (W, R, H)
+    rows, which = np.arange(height), np.arange(n)[:, None]
+    climb = (step_cost * rows).astype(np.float32)
+    total = by_column[0].copy()
+    came_from = np.empty((width, n, height), np.int16)
+    for column in range(1, width):
+        from_above = _argmax_so_far(total + climb)
+        from_below = height - 1 - _argmax_so_far((total - climb)[:, ::-1])[:, ::-1]
+        above = total[which, from_above] + climb[from_above] - climb
+        below = total[which, from_below] - climb[from_below] + climb
+        take = above >= below
+        came_from[column] = np.where(take, from_above, from_below)
+        total = np.where(take, above, below) + by_column[column]
+        total -= total.max(axis=1, keepdims=True)
+    paths = np.empty((n, width), np.int64)
+    paths[:, -1] = total.argmax(axis=1)
+    for column in range(width - 1, 0, -1):
+        paths[:, column - 1] = came_from[column, which[:, 0], paths[:, column]]
+    return paths
+
+
+def _argmax_so_far(x: np.ndarray) -> np.ndarray:
+    """Along the last axis, for each element the index of the largest of it and those before it."""
+    largest = np.maximum.accumulate(x, axis=-1)
+    return np.maximum.accumulate(np.where(x == largest, np.arange(x.shape[-1]), 0), axis=-1)
+
+
+def _row(zero: float, top: int, score: np.ndarray, path: np.ndarray) -> Row:
+    """The height of a path to a fraction of a pixel, and where it is sure."""
+    around = np.clip(path + np.arange(-NEAR, NEAR + 1)[:, None], 0, len(score) - 1)
+    values = score[around, np.arange(len(path))]
+    weights = np.exp(values - values.max(axis=0))
+    y = top + (weights * (around + 0.5)).sum(0) / weights.sum(0)
+    sureness = _sigmoid(values.max(axis=0))
+    sure = _bridge(gaussian_filter1d(sureness, 1.5) > SURE, round(HOLE_MM * PX_PER_MM))
+    return Row(float(zero), y, sureness, sure)
+
+
+def _bridge(sure: np.ndarray, hole: int) -> np.ndarray:
+    """The mask with its short holes closed."""
+    edges = np.flatnonzero(np.diff(sure.astype(int), prepend=0, append=0)).reshape(-1, 2)
+    closed = sure.copy()
+    for (_, stop), (start, _) in zip(edges[:-1], edges[1:], strict=True):
+        if start - stop <= hole:
+            closed[stop:start] = True
+    return closed
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
