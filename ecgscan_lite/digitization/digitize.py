@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ecgscan_lite.digitization.images import ImageLike
 
 FS = 500  # Hz, of what is read; a pixel column of a straightened page at 25 mm/s is 1/200 s
-USUAL_SECONDS, SLACK = 10.0, 0.04  # a record within this share of the usual length has it
+USUAL_DURATIONS = (1.25, 1.5, 2.0, 2.5, 3.0, 10 / 3, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)  # s, of strips
+SLACK, SCALE_TRUST = 0.03, 0.006  # shares of a usual duration that a strip may be off by, and that its ends may be
 MAX_ROWS = 16
 MIN_SURENESS = 0.5  # mean probability along the traces below which a page is refused
 MAX_RESIDUAL, MIN_NAMED = 0.8, 0.3  # limb leads that contradict each other, and names that nobody could read
@@ -98,11 +99,7 @@ class Findings:
         y = row.y[inside][row.sure[inside]]
         low, high = (y.min(), y.max()) if len(y) else (row.zero, row.zero)
         box = Box(name.removeprefix("-"), np.array([segment.left, low, segment.right, high], np.float32))
-        first = min(s.left for s in self.segments if s.row == segment.row)
-        before = sum(
-            s.right - s.left for s in self.segments if s.row == segment.row and s.column < segment.column
-        )  # gaps between columns take no time
-        start = before / PX_PER_MM / self.scales.speed if segment.left > first else 0.0
+        start = segment.column * usual_duration((segment.right - segment.left) / PX_PER_MM / self.scales.speed)
         inverted = name.startswith("-")
         signal = -self.signals[k] if inverted else self.signals[k]
         return Strip(box.lead, box, float(start), signal, inverted, self.zeros[k])
@@ -171,19 +168,27 @@ def zero_line(row: Row, pulses: list[Pulse]) -> float:
 
 def segment_signal(row: Row, segment: Segment, zero: float, scales: Scales) -> np.ndarray:
     """mV at `FS` from the left to the right end of a strip, NaN where the trace could not be read. Shape: (T,)."""
-    step = scales.speed * PX_PER_MM / FS  # px
-    x = segment.left + np.arange(max(1, round((segment.right - segment.left) / step))) * step - 0.5  # pixel centres
+    length = segment.right - segment.left
+    seconds, usual = length / PX_PER_MM / scales.speed, usual_duration(length / PX_PER_MM / scales.speed)
+    count = max(1, round(usual * FS))
+    # Where the strip is off by more than its ends can be, the scale along time is, and the strip's length puts it right.
+    step = length / count if abs(seconds / usual - 1) > SCALE_TRUST else scales.speed * PX_PER_MM / FS  # px
+    x = segment.left + np.arange(count) * step - 0.5  # pixel centres
     column = np.clip(np.round(x).astype(int), 0, len(row.y) - 1)
     inside = (x > -1) & (x < len(row.y)) & row.sure[column]
     y = np.interp(x, np.arange(len(row.y)), row.y)
     return np.where(inside, (zero - y) / (PX_PER_MM * scales.gain), np.nan).astype(np.float32)
 
 
+def usual_duration(seconds: float) -> float:
+    """The usual duration of a strip if this one is near it, else this one, s."""
+    usual = min(USUAL_DURATIONS, key=lambda known: abs(seconds / known - 1))
+    return usual if abs(seconds / usual - 1) < SLACK else seconds
+
+
 def record_signal(strips: tuple[Strip, ...]) -> np.ndarray:
     """The twelve leads, each from its longest strip at the strip's time; NaN elsewhere. Shape: float32 (12, T)."""
-    seconds = max(strip.start + len(strip.signal) / FS for strip in strips)
-    if abs(seconds / USUAL_SECONDS - 1) < SLACK:
-        seconds = USUAL_SECONDS
+    seconds = usual_duration(max(strip.start + len(strip.signal) / FS for strip in strips))
     out = np.full((len(LEADS), round(seconds * FS)), np.nan, np.float32)
     for strip in sorted(strips, key=lambda strip: len(strip.signal)):  # the longest last
         first = round(strip.start * FS)

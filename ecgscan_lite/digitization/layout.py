@@ -51,28 +51,46 @@ def name_probabilities(words: list[Word], segments: list[Segment], rows: list[Ro
     All names of a page lie at about the same place in their strips. That place is the one at which the most names are
     found. Shape: (S, 13).
     """
-    corners = np.array([(s.left / CELL, rows[s.row].zero / CELL) for s in segments])  # (S, 2)
     names = [word for word in words if word.probability[:13].sum() > SEEN]
     table = np.full((len(segments), len(NAMES)), UNREAD / len(NAMES))
     if not names:
         return table
     places = np.array([(word.x, word.y) for word in names])  # (N, 2)
     sure = np.array([word.probability[:13].sum() for word in names])
-    apart = places[None] - corners[:, None]  # (S, N, 2)
-    length = np.array([s.right - s.left for s in segments])[:, None] / CELL
-    possible = (apart[..., 0] > -25) & (apart[..., 0] < length + 5) & (np.abs(apart[..., 1]) < 45)
-    offsets = apart[possible]
-    if not len(offsets):
-        return table
-    distance = np.linalg.norm(apart[None] - offsets[:, None, None], axis=-1)  # (K, S, N)
-    match = (sure * np.exp(-((distance / CLOSE_MM) ** 2))).max(2).sum(1) - 0.02 * np.abs(offsets).sum(1)
-    offset = offsets[match.argmax()]
-    near = np.exp(-((np.linalg.norm(apart - offset, axis=-1) / (2 * CLOSE_MM)) ** 2))  # (S, N)
+    ends = np.array([[(x / CELL, rows[s.row].zero / CELL) for x in (s.left, s.right)] for s in segments])  # (S, 2, 2)
+    left, right = (_common_place(places, sure, ends[:, side], ends[:, 1 - side, 0]) for side in (0, 1))
+    apart = left[1] if left[0] >= right[0] else right[1]  # (S, N), mm from where a strip's name should be
+    near = np.exp(-((apart / (2 * CLOSE_MM)) ** 2))
     for strip, weights in enumerate(near):
         best = int((weights * sure).argmax())
         share = weights[best] * (1 - UNREAD)
         table[strip] += share * names[best].probability[:13] / max(1.0, names[best].probability[:13].sum())
     return table
+
+
+def _common_place(
+    places: np.ndarray, sure: np.ndarray, corners: np.ndarray, others: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """The place relative to one end of the strips, at which the most names are found.
+
+    Args:
+        places: of the names, mm. Shape: (N, 2).
+        sure: probability that each is a name. Shape: (N,).
+        corners: end of each strip on its zero line, mm. Shape: (S, 2).
+        others: x of the strips' other ends, mm. Shape: (S,).
+
+    Returns:
+        How many names are at that place in their strips, and how far each name is from there, mm. Shape: (S, N).
+    """
+    apart = places[None] - corners[:, None]  # (S, N, 2)
+    inward = np.sign(others - corners[:, 0])[:, None] * apart[..., 0]
+    offsets = apart[(inward > -25) & (inward < 45) & (np.abs(apart[..., 1]) < 45)]
+    if not len(offsets):
+        return -np.inf, np.full(apart.shape[:2], np.inf)
+    distance = np.linalg.norm(apart[None] - offsets[:, None, None], axis=-1)  # (K, S, N)
+    match = (sure * np.exp(-((distance / CLOSE_MM) ** 2))).max(2).sum(1) - 0.02 * np.abs(offsets).sum(1)
+    best = int(match.argmax())
+    return float(match[best]), distance[best]
 
 
 def find_leads(table: np.ndarray, segments: list[Segment], rows: list[Row]) -> list[list[str]]:

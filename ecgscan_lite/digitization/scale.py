@@ -51,19 +51,18 @@ def find_pulses(reading: PageReading) -> list[Pulse]:
         y, x = np.nonzero(groups == group)
         if len(x) < 12:
             continue
-        weight = reading.pulse[y, x]
-        by_column, by_row = np.bincount(x - x.min(), weight), np.bincount(y - y.min(), weight)
-        high = np.flatnonzero(by_column > 0.5 * by_column.max())  # the two upright strokes
-        left, right = x.min() + high[0], x.min() + high[-1]
-        inside = (x > left + 2) & (x < right - 2)
-        if right - left < 4 or not inside.any():
+        by_column = np.bincount(x - x.min())
+        high = np.flatnonzero(by_column > 0.5 * by_column.max()) + x.min()  # the columns of the two upright strokes
+        left, right = int(high[0]), int(high[-1]) + 1
+        middle = np.abs(x + 0.5 - (left + right) / 2) < (right - left) / 6  # of the horizontal stroke between them
+        if right - left < 4 or not middle.any():
             continue
-        top = np.average(y[inside], weights=weight[inside])  # of the horizontal stroke between them
-        foot = y.max() - (np.count_nonzero(by_row[-4:] > 0.3) and 0.5)
-        zero = np.median(y[inside] + reading.offset[y[inside], x[inside]] * PX_PER_MM / 2)
-        height = (foot - top) * 2 / PX_PER_MM
+        thick = middle.sum() / len(np.unique(x[middle]))
+        top, foot = np.mean(y[middle]) + 0.5, y.max() + 1 - thick / 2  # centres of the strokes
+        zero = np.median(y[middle] + 0.5 + reading.offset[y[middle], x[middle]] * PX_PER_MM / 2)
+        height, width = (float(blocks) * 2 / PX_PER_MM for blocks in (foot - top, right - left - thick))
         if PULSE_MM[0] < height < PULSE_MM[1]:
-            pulses.append(Pulse(2 * left, 2 * right, 2 * float(zero), float(height), (right - left) * 2 / PX_PER_MM))
+            pulses.append(Pulse(2.0 * left, 2.0 * right, 2 * float(zero), height, width))
     return pulses
 
 

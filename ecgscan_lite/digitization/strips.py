@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
 from scipy.signal import find_peaks
 
 from ecgscan_lite.digitization.reader import PageReading
@@ -18,6 +18,7 @@ GAPS_MM = np.arange(0, 10.5, 0.5)  # between columns
 NEAR_CELLS = 2  # an end lies so near to the trace
 DOUBT = 0.2  # probability from which on an end speaks for a break in a row
 CANDIDATES = 6  # ends of the whole that are tried
+REFINE_BLOCKS = 8  # blocks of 2 px to either side in which the exact end is looked for
 EDGE_TRUST = 0.15  # what the first and the last column with a trace are worth as ends
 
 
@@ -58,23 +59,36 @@ def find_segments(reading: PageReading, rows: list[Row], columns: int | None = N
     if chosen is None:
         return [[Segment(r, 0, first * CELL, last * CELL)] for r in range(len(rows))]
     starts, length, divided = chosen
-    starts, stops = _refined(ends[:, 0], starts, divided), _refined(ends[:, 1], starts + length, divided)
+    edges = np.stack([edge_profiles(reading, row) for row in rows])  # (R, 2, blocks)
+    lefts = _lattice(edges[:, 0], starts * CELL, divided)
+    rights = _lattice(edges[:, 1], (starts + length) * CELL, divided)
     return [
-        [Segment(r, c, a * CELL, b * CELL) for c, (a, b) in enumerate(zip(starts, stops, strict=True))]
+        [Segment(r, c, a, b) for c, (a, b) in enumerate(zip(lefts, rights, strict=True))]
         if divided[r]
-        else [Segment(r, 0, starts[0] * CELL, _own_end(ends[r, 1], starts[0], stops[-1], row) * CELL)]
+        else [Segment(r, 0, lefts[0], _own_end(ends[r, 1], lefts[0], rights[-1], row))]
         for r, row in enumerate(rows)
     ]
 
 
 def end_profiles(reading: PageReading, row: Row) -> np.ndarray:
-    """Probability that a strip of this row begins, and that one ends, in each cell from left to right. Shape: (2, W / 8)."""
-    _, height, width = reading.ends.shape
-    path = np.pad(row.y, (0, width * CELL - len(row.y)), mode="edge").reshape(width, CELL) / CELL
-    low = np.floor(path.min(1)).astype(int) - NEAR_CELLS
-    high = np.floor(path.max(1)).astype(int) + NEAR_CELLS
-    cells = np.arange(height)[:, None]
-    return np.where((cells >= low) & (cells <= high), reading.ends, 0).max(1)
+    """Probability that a strip of this row begins, and that one ends, in each mm from left to right. Shape: (2, W / 8)."""
+    return _along_path(reading.ends, row.y, CELL, NEAR_CELLS)
+
+
+def edge_profiles(reading: PageReading, row: Row) -> np.ndarray:
+    """The same in blocks of 2 px. Shape: (2, W / 2)."""
+    return _along_path(reading.edges, row.y, 2, 4 * NEAR_CELLS)
+
+
+def _along_path(maps: np.ndarray, y: np.ndarray, cell: int, near: int) -> np.ndarray:
+    """The largest value of each map near a path, from left to right. Shapes: (2, h, w), (W,) -> (2, w)."""
+    _, height, width = maps.shape
+    path = np.pad(y, (0, max(0, width * cell - len(y))), mode="edge")[: width * cell].reshape(width, cell) / cell
+    # Beyond the end of a strip the path leaves it, but what the map says of the end reaches further.
+    low = minimum_filter1d(np.floor(path.min(1)).astype(int), 2 * near + 1) - near
+    high = maximum_filter1d(np.floor(path.max(1)).astype(int), 2 * near + 1) + near
+    rows = np.arange(height)[:, None]
+    return np.where((rows >= low) & (rows <= high), maps, 0).max(1)
 
 
 def _extent(rows: list[Row]) -> tuple[float, float]:
@@ -100,23 +114,34 @@ def _at(profiles: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.where(inside, profiles[:, np.clip(cells, 0, profiles.shape[1] - 1)], 0.0)
 
 
-def _refined(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray) -> np.ndarray:
-    """Each place moved to the centre of the rows' evidence around it, if there is any. Shape: (n,) mm."""
-    moved = places.copy()
+def _lattice(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray) -> np.ndarray:
+    """Places, evenly spaced, moved to the centres of the evidence of all rows, px.
+
+    The columns of a page are equally long: each place is told by the rows, and all of them together by one start and one
+    distance, which averages what a single row is off by.
+
+    Shape: profiles (R, W / 2) of `edge_profiles`; places (n,), px; divided (R,), the rows that have all the places.
+    """
+    found, weights = places.copy(), np.zeros(len(places))
     for k, place in enumerate(places):
-        rows = profiles if k == 0 or not divided.any() else profiles[divided]
-        cells = np.arange(max(0, int(place) - 2), min(profiles.shape[1], int(place) + 3))
-        weight = rows[:, cells].sum(0) if len(cells) else np.zeros(0)
-        if weight.sum() > 0.3:
-            moved[k] = (weight * (cells + 0.5)).sum() / weight.sum()
-    return moved
+        of_rows = profiles[divided] if divided.any() and k > 0 else profiles
+        blocks = np.arange(max(0, int(place / 2) - REFINE_BLOCKS), min(profiles.shape[1], int(place / 2) + REFINE_BLOCKS + 1))
+        evidence = of_rows[:, blocks].sum(0) if len(blocks) else np.zeros(0)
+        if evidence.max(initial=0) > DOUBT:
+            peak = int(evidence.argmax())
+            near = slice(max(0, peak - 3), peak + 4)
+            found[k] = 2 * np.average(blocks[near] + 0.5, weights=evidence[near])
+            weights[k] = evidence[near].sum()
+    if len(places) == 1 or np.count_nonzero(weights) < 2:
+        return found if len(places) == 1 else places + (weights @ (found - places)) / max(weights.sum(), 1e-9)
+    slope, start = np.polyfit(np.arange(len(places)), found, 1, w=np.sqrt(weights))
+    return start + slope * np.arange(len(places))
 
 
 def _own_end(profile: np.ndarray, left: float, right: float, row: Row) -> float:
-    """Where a row that is one strip ends, which may be elsewhere than the others' end, mm."""
-    last = np.flatnonzero(row.sure)[-1] / CELL if row.sure.any() else right
-    cells = np.arange(len(profile))
-    near = np.where(np.abs(cells + 0.5 - last) < 4, profile, 0)
-    if abs(last - right) < 4 or near.max(initial=0) < 0.3:
-        return right if abs(last - right) < 4 else float(max(last, left + 1))
-    return float(near.argmax() + 0.5)
+    """Where a row that is one strip ends, which may be elsewhere than the others' end, px."""
+    last = float(np.flatnonzero(row.sure)[-1]) if row.sure.any() else right
+    if abs(last - right) < 4 * CELL:
+        return right
+    near = np.where(np.abs(np.arange(len(profile)) + 0.5 - last / CELL) < 4, profile, 0)
+    return CELL * (float(near.argmax()) + 0.5) if near.max(initial=0) > 0.3 else max(last, left + CELL)

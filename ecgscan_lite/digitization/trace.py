@@ -21,6 +21,7 @@ MAX_MISMATCH = 6.0  # largest such cost
 STEP_COST = 0.06  # cost of a step of one pixel up or down
 NEAR = 5  # px about a path that its height is averaged over
 SURE = 0.3  # probability above which a trace is taken as read
+SAME_PX, MAX_SHARED = 4.0, 0.4  # paths nearer than this are one; a row shares at most so much of its path
 HOLE_MM = 4.0  # holes in a trace that are shorter are bridged
 
 
@@ -55,9 +56,19 @@ def read_rows(reading: PageReading) -> list[Row]:
     tops = [int(zero) - reach for zero in zeros]
     scores = np.stack([_row_score(reading, zero, top, top + 2 * reach) for zero, top in zip(zeros, tops, strict=True)])
     paths = best_paths(scores, STEP_COST)
-    return [
-        _row(zero, top, score, path) for zero, top, score, path in zip(zeros, tops, scores, paths, strict=True)
-    ]
+    rows = [_row(zero, top, score, path) for zero, top, score, path in zip(zeros, tops, scores, paths, strict=True)]
+    return _without_doubles(rows)
+
+
+def _without_doubles(rows: list[Row]) -> list[Row]:
+    """The rows without those that have no trace of their own: that are short, or whose path is mostly a better one's."""
+    kept: list[Row] = []
+    for row in sorted(rows, key=lambda row: -row.sureness[row.sure].sum()):
+        long = row.sure.sum() > MIN_ROW_MM * PX_PER_MM
+        shared = [np.mean(np.abs(row.y - other.y)[row.sure] < SAME_PX) for other in kept] if long else []
+        if long and max(shared, default=0.0) < MAX_SHARED:
+            kept.append(row)
+    return sorted(kept, key=lambda row: row.zero)
 
 
 def find_zero_lines(reading: PageReading) -> np.ndarray:

@@ -123,12 +123,23 @@ def _offset_loss(offset: Tensor, traces: Tensor, zeros: Tensor, pulse: Tensor) -
     y = torch.arange(height).view(1, -1, 1) + 0.5  # blocks of 2 px
     target = torch.full_like(offset, torch.nan)
     for strip in range(traces.shape[1]):
-        trace, zero = traces[:, strip, ::2] / 2, zeros[:, strip, ::2] / 2
-        near = (y - trace[:, None]).abs() < 1.5
+        zero = zeros[:, strip, ::2] / 2
+        low, high = block_span(traces[:, strip] / 2)
+        near = (y > low[:, None] - 1.5) & (y < high[:, None] + 1.5)
         target = torch.where(near, (zero[:, None] - y) * 2 / CELL, target)
     target = torch.where(pulse.isnan(), target, (pulse / 2 - y) * 2 / CELL)
     known = target.isfinite()
     return F.smooth_l1_loss(offset[known] / OFFSET_MM, target[known] / OFFSET_MM, beta=0.05)
+
+
+def block_span(trace: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest height of a trace in each pair of columns and the one after; NaN where there is none.
+
+    Shape: (..., W) -> (..., W / 2) each.
+    """
+    after = F.pad(trace, (0, 1), value=torch.nan)[..., 2::2]
+    parts = torch.stack((trace[..., ::2], trace[..., 1::2], torch.where(after.isnan(), trace[..., 1::2], after)))
+    return parts.amin(0), parts.amax(0)
 
 
 def _turn_loss(logits: Tensor, windows: Sequence[Window]) -> Tensor:

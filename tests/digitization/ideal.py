@@ -27,8 +27,9 @@ def ideal_reading(signal: np.ndarray, fs: float, layout: Layout, paper: Paper) -
     heat = page_reader._heat(traces[None], size)[0][0].numpy().clip(1e-4, 1 - 1e-4)
     y = np.arange(size // 2)[:, None] + 0.5
     offset = np.zeros((size // 2, size // 2), np.float32)
-    for trace, zero in zip(traces.numpy(), zeros.numpy(), strict=True):
-        near = np.abs(y - trace[None, ::2] / 2) < 1.5
+    for trace, zero in zip(traces, zeros.numpy(), strict=True):
+        low, high = (span.numpy()[None] for span in page_reader.block_span(trace / 2))
+        near = (y > low - 1.5) & (y < high + 1.5)
         offset = np.where(near, (zero[None, ::2] / 2 - y) * 2 / CELL, offset)
     on_pulse = ~np.isnan(pulse.numpy())
     offset = np.where(on_pulse, (pulse.numpy() / 2 - y) * 2 / CELL, offset)
