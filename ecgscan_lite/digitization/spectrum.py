@@ -18,7 +18,7 @@ MIN_DARKNESS = 0.15  # share of white below which paper is not made brighter
 ANGLES = np.deg2rad(np.arange(-90.0, 90.0))  # of directions across lines, from the x axis towards the y axis
 BINS_PER_FREQUENCY = 2  # polar spectra are sampled at half the distance of the tile's frequencies
 HARMONICS = np.arange(1, 11)  # of 0.2 cycles/mm
-WEIGHTS = np.where(HARMONICS % 5 == 0, 1.0, HARMONICS**-0.5)
+WEIGHTS = np.where(HARMONICS == 5, 1.0, np.where(HARMONICS == 10, 0.6, HARMONICS**-0.5))
 PEAK = 1.5  # natural logarithm of a peak's power over the median of its ring, below which it counts for nothing
 MAX_PEAK = 5.0  # and the value at which it counts no more
 RAY_WINDOW = 40  # samples of a ray that a peak is compared with
@@ -103,7 +103,10 @@ def tile_starts(length: int) -> np.ndarray:
 
 
 def tile_spectra(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of the tiles, x and y in px, and their power spectra. Shapes: (T, 2), float32 (T, TILE, TILE // 2 + 1)."""
+    """Centres of the tiles, x and y in px, and their power spectra.
+
+    Shapes: (h, w) -> (T, 2), float32 (T, TILE, TILE // 2 + 1).
+    """
     rows, columns = (tile_starts(length) for length in plane.shape)
     padded = np.pad(plane, [(0, max(0, TILE - length)) for length in plane.shape])
     window = np.outer(*2 * [np.hanning(TILE + 2)[1:-1]]).astype(np.float32)
