@@ -14,6 +14,8 @@ from ecgscan_lite.ecg.leads import LEADS
 if TYPE_CHECKING:
     from ecgscan_lite import evaluation, losses
     from ecgscan_lite.datasets import open_dataset
+    from ecgscan_lite.digitization.digitization import Digitization, DigitizationError
+    from ecgscan_lite.digitization.digitize import digitize
     from ecgscan_lite.ecg import leads, statements
     from ecgscan_lite.ecg.records import ECGRecord, RecordError, read_record
     from ecgscan_lite.models.ecgscan import ECGScan, load
@@ -30,6 +32,8 @@ _HOMES = {
     "ECGRecord": "ecg.records", "RecordError": "ecg.records", "read_record": "ecg.records",
     "open_dataset": "datasets",
     "Page": "rendering", "render": "rendering",
+    "Digitization": "digitization.digitization", "DigitizationError": "digitization.digitization",
+    "digitize": "digitization.digitize",
     "ECGScan": "models.ecgscan", "load": "models.ecgscan",
     "Settings": "settings",
     "pretrain": "training.pretrain",

@@ -16,6 +16,7 @@ from ecgscan_lite.digitization.trace import Row
 COLUMNS = (1, 2, 3, 4)  # numbers of columns that pages have
 GAPS_MM = np.arange(0, 10.5, 0.5)  # between columns
 NEAR_CELLS = 2  # an end lies so near to the trace
+BUMP = 5  # cells over which what the map says of an end reaches
 DOUBT = 0.2  # probability from which on an end speaks for a break in a row
 CANDIDATES = 6  # ends of the whole that are tried
 REFINE_BLOCKS = 8  # blocks of 2 px to either side in which the exact end is looked for
@@ -55,7 +56,7 @@ def find_segments(reading: PageReading, rows: list[Row], columns: int | None = N
         score = begin[:, 0].sum() + end[:, -1].sum() + np.maximum(breaks, 0).sum()
         score += EDGE_TRUST * len(rows) * ((abs(left - first) < 3) + (abs(right - last) < 3)) - 0.01 * gap
         if score > best:
-            best, chosen = score, (starts, length, breaks > 0 if n > 1 else np.zeros(len(rows), bool))
+            best, chosen = score, (starts, length, _divided(breaks) if n > 1 else np.zeros(len(rows), bool))
     if chosen is None:
         return [[Segment(r, 0, first * CELL, last * CELL)] for r in range(len(rows))]
     starts, length, divided = chosen
@@ -68,6 +69,12 @@ def find_segments(reading: PageReading, rows: list[Row], columns: int | None = N
         else [Segment(r, 0, lefts[0], _own_end(ends[r, 1], lefts[0], rights[-1], row))]
         for r, row in enumerate(rows)
     ]
+
+
+def _divided(breaks: np.ndarray) -> np.ndarray:
+    """Which rows are divided: those with evidence, unless the others have far more of it. Shape: (R,)."""
+    divided = breaks > 0
+    return divided & (breaks > np.median(breaks[divided]) / 2) if divided.any() else divided
 
 
 def end_profiles(reading: PageReading, row: Row) -> np.ndarray:
@@ -84,9 +91,9 @@ def _along_path(maps: np.ndarray, y: np.ndarray, cell: int, near: int) -> np.nda
     """The largest value of each map near a path, from left to right. Shapes: (2, h, w), (W,) -> (2, w)."""
     _, height, width = maps.shape
     path = np.pad(y, (0, max(0, width * cell - len(y))), mode="edge")[: width * cell].reshape(width, cell) / cell
-    # Beyond the end of a strip the path leaves it, but what the map says of the end reaches further.
-    low = minimum_filter1d(np.floor(path.min(1)).astype(int), 2 * near + 1) - near
-    high = maximum_filter1d(np.floor(path.max(1)).astype(int), 2 * near + 1) + near
+    # Beyond the end of a strip the path leaves it, but what the map says of the end reaches a little further.
+    low = minimum_filter1d(np.floor(path.min(1)).astype(int), BUMP) - near
+    high = maximum_filter1d(np.floor(path.max(1)).astype(int), BUMP) + near
     rows = np.arange(height)[:, None]
     return np.where((rows >= low) & (rows <= high), maps, 0).max(1)
 

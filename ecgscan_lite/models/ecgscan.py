@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -20,8 +20,8 @@ from ecgscan_lite.ecg.statements import prompt
 from ecgscan_lite.files import reason
 from ecgscan_lite.models.image_encoder import ImageEncoder
 from ecgscan_lite.models.lead_decoder import RATE, SAMPLES, LeadDecoder
-from ecgscan_lite.models.preprocessing import as_pages
 from ecgscan_lite.models.signal_encoder import SignalResNet, SignalViT
+from ecgscan_lite.models.straightened import seen_pages
 from ecgscan_lite.models.text_encoder import TextEncoder
 from ecgscan_lite.models.weights import ModelError, find_weights, read_weights, write_weights
 from ecgscan_lite.settings import EncoderSettings, Layout, validate
@@ -74,12 +74,20 @@ class ECGScan(nn.Module):
         return self.decoder.layout_positions.device
 
     def embed_images(
-        self, images: ImageLike | Iterable[ImageLike], *, features: bool = False, batch_size: int = 64
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        straighten: bool = True,
+        *,
+        features: bool = False,
+        batch_size: int = 64,
     ) -> np.ndarray:
         """Embed images of ECGs.
 
         Args:
-            images: paths, Pillow images, arrays or tensors of any size; each is fitted whole to `page_size`.
+            images: paths, Pillow images, arrays or tensors of any size.
+            straighten: read each image and encode what was read, drawn again as a clean page (see
+                `models.straightened`); an image that can't be read is taken as it is, with a warning. False fits every
+                image whole to `page_size`, and images of that very size always are taken as they are.
             features: return the encoder's pooled features, as linear probes use them, instead of the joint space.
             batch_size: number of images that are encoded at once.
 
@@ -90,7 +98,7 @@ class ECGScan(nn.Module):
             ImageError: an image can't be read.
         """
         dim = self.image_encoder.feature_dim if features else self.encoder_settings.embedding_dim
-        pages = as_pages(images, *self.page_size)
+        pages = (seen.page for seen in seen_pages(images, self.page_size, straighten))
         return self._in_batches(pages, lambda x: self.encode_pages(x)[0 if features else 1], batch_size, (dim,))
 
     def encode_pages(self, pages: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,12 +155,15 @@ class ECGScan(nn.Module):
         """Embed the prompts of SCP codes, or findings in words. Returns unit rows, float32 (N, D)."""
         return self.embed_texts([prompt(statement) for statement in _as_list(statements)])
 
-    def zero_shot(self, images: ImageLike | Iterable[ImageLike], statements: str | Sequence[str]) -> pd.DataFrame:
+    def zero_shot(
+        self, images: ImageLike | Iterable[ImageLike], statements: str | Sequence[str], straighten: bool = True
+    ) -> pd.DataFrame:
         """Score findings that the model was never trained to classify.
 
         Args:
             images: one image or several, as `embed_images` takes them.
             statements: SCP codes ("AFIB") or findings in words ("atrial fibrillation"); one or several.
+            straighten: as in `embed_images`.
 
         Returns:
             Cosine of each image with each finding's prompt, (N, len(statements)): it ranks the images by a finding
@@ -164,16 +175,41 @@ class ECGScan(nn.Module):
         import pandas as pd
 
         statements = _as_list(statements)
-        return pd.DataFrame(self.embed_images(images) @ self.embed_statements(statements).T, columns=statements)
+        return pd.DataFrame(self.embed_images(images, straighten) @ self.embed_statements(statements).T, columns=statements)
 
-    def reconstruct(self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = 64) -> np.ndarray:
-        """Read the twelve leads from images of ECGs. Returns float32 mV at 100 Hz, (N, 12, 1000).
+    def reconstruct(
+        self, images: ImageLike | Iterable[ImageLike], straighten: bool = True, *, batch_size: int = 64
+    ) -> np.ndarray:
+        """Read the twelve leads from images of ECGs.
+
+        Where a page could be straightened, the leads are what was read from it (`digitization`) wherever it shows them,
+        and the decoder fills the rest; else all is the decoder's.
+
+        Args:
+            images: one image or several, as `embed_images` takes them.
+            straighten: as in `embed_images`.
+            batch_size: number of images that are decoded at once.
+
+        Returns:
+            float32 mV at 100 Hz, (N, 12, 1000).
 
         Raises:
             ImageError: an image can't be read.
         """
-        pages = as_pages(images, *self.page_size)
-        return self._in_batches(pages, lambda x: self.decoder(self.image_encoder(x)).leads, batch_size, (12, SAMPLES))
+        read: list[np.ndarray | None] = []
+
+        def pages() -> Iterator[Tensor]:
+            for seen in seen_pages(images, self.page_size, straighten):
+                read.append(seen.leads)
+                yield seen.page
+
+        decoded = self._in_batches(
+            pages(), lambda x: self.decoder(self.image_encoder(x)).leads, batch_size, (12, SAMPLES)
+        )
+        for leads, shown in zip(decoded, read, strict=True):
+            if shown is not None:
+                np.copyto(leads, shown, where=np.isfinite(shown))
+        return decoded
 
     def save(self, folder: str | Path, *, half: bool = False, **notes: Any) -> Path:
         """Write `model.safetensors` and `model.json` to a folder; `load` reads them back.

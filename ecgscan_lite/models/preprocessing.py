@@ -57,10 +57,15 @@ def as_pages(images: ImageLike | Iterable[ImageLike], height: int, width: int) -
     Raises:
         ImageError: an image can't be read or has another shape.
     """
+    for image in each_image(images):
+        yield fit(as_rgb(image), height, width)
+
+
+def each_image(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
+    """The images of what may be one image or several."""
     arrays = isinstance(images, (np.ndarray, Tensor))
     one = images.ndim != 4 if arrays else isinstance(images, (str, Path, Image.Image))
-    for image in [images] if one else images:
-        yield fit(as_rgb(image), height, width)
+    return [images] if one else images
 
 
 def as_rgb(image: ImageLike) -> Tensor:

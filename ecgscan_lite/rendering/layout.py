@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import zip_longest
+from itertools import chain, repeat
 from math import inf
 
 from ecgscan_lite.ecg.leads import CHEST_LEADS, LEADS, LIMB_LEADS
@@ -150,7 +150,8 @@ class Layout:
         """Zero-millivolt line of each row, mm: the first multiple of `snap` at or below the middle of the row."""
         middles = [self._top + (row + 0.5) * self.pitch for row in range(len(self.rows))]
         zeros = [-(-y // self.snap) * self.snap if self.snap else y for y in middles]
-        return tuple(y + shift for y, shift in zip_longest(zeros, self.row_shifts, fillvalue=0.0))
+        shifts = chain(self.row_shifts, repeat(0.0))
+        return tuple(y + shift for y, shift in zip(zeros, shifts, strict=False))
 
     @property
     def _top(self) -> float:
