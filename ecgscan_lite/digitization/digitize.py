@@ -17,7 +17,7 @@ from ecgscan_lite.digitization.layout import (
 )
 from ecgscan_lite.digitization.reader import PageReading, read_page
 from ecgscan_lite.digitization.scale import Pulse, Scales, find_pulses, find_scales
-from ecgscan_lite.digitization.strips import Segment, find_segments
+from ecgscan_lite.digitization.strips import Segment, find_segments, without_strangers
 from ecgscan_lite.digitization.trace import Row, read_rows
 from ecgscan_lite.digitization.witness import choose_names
 from ecgscan_lite.ecg.leads import LEADS
@@ -137,7 +137,7 @@ def read_straight_page(
     """
     reading = reading or read_page(page)
     known = None if layout is None else by_name("layout", layout, LAYOUTS)
-    rows = read_rows(reading)
+    rows = without_strangers(reading, read_rows(reading))
     if not rows or len(rows) > MAX_ROWS:
         raise DigitizationError("no traces of an ECG found: give the whole page, sharp and evenly lit")
     if known and len(rows) != len(known.rows):

@@ -77,6 +77,24 @@ def _divided(breaks: np.ndarray) -> np.ndarray:
     return divided & (breaks > np.median(breaks[divided]) / 2) if divided.any() else divided
 
 
+def without_strangers(reading: PageReading, rows: list[Row]) -> list[Row]:
+    """The rows without those that neither begin where the others do nor end where they do, such as edges of the paper."""
+    if len(rows) < 3:
+        return rows
+    spans = np.array([np.flatnonzero(row.sure)[[0, -1]] for row in rows]) / CELL
+    middle = np.median(spans, axis=0)
+    ends = np.stack([end_profiles(reading, row) for row in rows])
+    reach = np.arange(-4, 5)
+    kept = []
+    for row, span, profiles in zip(rows, spans, ends, strict=True):
+        far = np.abs(span - middle) > 8
+        cells = np.clip(middle.astype(int)[:, None] + reach, 0, profiles.shape[1] - 1)
+        unmarked = np.take_along_axis(profiles, cells, axis=1).max(1) < DOUBT
+        if not (far & unmarked).all():
+            kept.append(row)
+    return kept
+
+
 def end_profiles(reading: PageReading, row: Row) -> np.ndarray:
     """Probability that a strip of this row begins, and that one ends, in each mm from left to right. Shape: (2, W / 8)."""
     return _along_path(reading.ends, row.y, CELL, NEAR_CELLS)

@@ -22,6 +22,8 @@ STEP_COST = 0.01  # cost of a step of one pixel up or down
 NEAR = 5  # px about a path that its height is averaged over
 SURE = 0.3  # probability above which a trace is taken as read
 SAME_PX, MAX_SHARED = 4.0, 0.4  # paths nearer than this are one; a row shares at most so much of its path
+MIN_SHARE = 0.4  # of the longest row's length that a row has
+STRAIGHT_PX = 2.0  # by which nearly all of a straight line keeps to it
 HOLE_MM = 4.0  # holes in a trace that are shorter are bridged
 
 
@@ -61,14 +63,28 @@ def read_rows(reading: PageReading) -> list[Row]:
 
 
 def _without_doubles(rows: list[Row]) -> list[Row]:
-    """The rows without those that have no trace of their own: that are short, or whose path is mostly a better one's."""
+    """The rows without those that are no traces of their own.
+
+    Those are lines of text, which are shorter than the rows; edges and lines, which are straight; and paths that are
+    mostly a better one's.
+    """
     kept: list[Row] = []
+    longest = max(row.sure.sum() for row in rows)
     for row in sorted(rows, key=lambda row: -row.sureness[row.sure].sum()):
-        long = row.sure.sum() > MIN_ROW_MM * PX_PER_MM
-        shared = [np.mean(np.abs(row.y - other.y)[row.sure] < SAME_PX) for other in kept] if long else []
-        if long and max(shared, default=0.0) < MAX_SHARED:
+        y = row.y[row.sure]
+        if len(y) < max(MIN_ROW_MM * PX_PER_MM, MIN_SHARE * longest) or is_straight(y):
+            continue
+        shared = [np.mean(np.abs(y - other.y[row.sure]) < SAME_PX) for other in kept]
+        if max(shared, default=0.0) < MAX_SHARED:
             kept.append(row)
     return sorted(kept, key=lambda row: row.zero)
+
+
+def is_straight(y: np.ndarray) -> bool:
+    """Whether a path is a straight line, as an edge is, and no lead, however small."""
+    x = np.linspace(-1, 1, len(y))
+    left = y - np.polyval(np.polyfit(x, y, 1), x)
+    return bool(np.subtract(*np.percentile(left, (99, 1))) < STRAIGHT_PX)
 
 
 def find_zero_lines(reading: PageReading) -> np.ndarray:
