@@ -117,9 +117,9 @@ def render(
 
     Interrupted, it continues where it was.
     """
+    from ecgscan_lite.experiments.page_files import write_pages
     from ecgscan_lite.rendering import INKS, LAYOUTS, PAPERS
     from ecgscan_lite.rendering.lookup import by_name
-    from ecgscan_lite.rendering.page_files import write_pages
 
     page_layout = replace(
         by_name("layout", layout, LAYOUTS), speed=speed, gain=gain, chest_gain=chest_gain, seconds=seconds, font=font,

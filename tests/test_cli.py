@@ -20,9 +20,9 @@ from PIL import Image
 
 from ecgscan_lite import cli
 from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.experiments.page_files import FORMATS
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.rendering import LAYOUTS, PAPERS, PRESETS
-from ecgscan_lite.rendering.page_files import FORMATS
 from ecgscan_lite.reporting.report import write_report
 from ecgscan_lite.settings import EncoderSettings, Settings
 
