@@ -88,18 +88,41 @@ def interval_errors(true: np.ndarray, read: np.ndarray, fs: float) -> pd.DataFra
     Raises:
         ValueError: shapes differ, the sampling rate is too low to find beats, or neurokit2 is not installed.
     """
+    rates = heart_rate_errors(true, read, fs)
     true, read, _ = _pages(true, read, fs, None)
     rows = []
-    for x, y, *beats in zip(true, read, find_beats(true, fs), find_beats(read, fs), strict=True):
-        values = {"heart_rate": heart_rates(*beats, fs)}
+    for x, y in zip(true, read, strict=True):
         lead = _measured_lead(x, y, fs)
-        pairs = [{}, {}] if lead is None else [_intervals(signal[lead], fs) for signal in (x, y)]
-        values |= {name: tuple(pair.get(name, np.nan) for pair in pairs) for name in INTERVALS}
-        row = {}
-        for name, (before, after) in values.items():
-            row |= {f"{name}_true": before, f"{name}_read": after, f"{name}_error": abs(after - before)}
-        rows.append(row)
-    return pd.DataFrame(rows)
+        pair = [{}, {}] if lead is None else [_intervals(signal[lead], fs) for signal in (x, y)]
+        rows.append({name: tuple(found.get(name, np.nan) for found in pair) for name in INTERVALS})
+    return pd.concat([rates, _error_table(rows)], axis=1)
+
+
+def heart_rate_errors(true: np.ndarray, read: np.ndarray, fs: float) -> pd.DataFrame:
+    """Errors of the heart rate of what was read, beats/min: the first three columns of `interval_errors`.
+
+    Shape: true, read (B, 12, T) or (12, T), mV, NaN where unknown; `fs` in Hz.
+
+    Raises:
+        ValueError: shapes differ, or the sampling rate is too low to find beats.
+    """
+    true, read, _ = _pages(true, read, fs, None)
+    beats = zip(find_beats(true, fs), find_beats(read, fs), strict=True)
+    return _error_table([{"heart_rate": heart_rates(*pair, fs)} for pair in beats])
+
+
+def _error_table(rows: list[dict[str, tuple[float, float]]]) -> pd.DataFrame:
+    """Columns _true, _read and _error of each pair of a true value and one that was read."""
+    return pd.DataFrame(
+        [
+            {
+                f"{name}_{column}": value
+                for name, (before, after) in row.items()
+                for column, value in (("true", before), ("read", after), ("error", abs(after - before)))
+            }
+            for row in rows
+        ]
+    )
 
 
 def _pages(
