@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+INTERRUPTED = 130  # exit code
 Task = StrEnum("Task", {name: name for name in TASKS})
 
 
@@ -209,12 +210,15 @@ def main() -> None:
     keep_freed_memory()
     warnings.formatwarning = lambda message, *_: f"ecgscan: {message}\n"
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # what a command exits with is returned here, not raised
+        if code == INTERRUPTED:  # as newer versions of typer tell it
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
     except typer.Exit as ended:
         sys.exit(ended.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted; the same command continues or starts over")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         from_parser = hasattr(error, "format_message")  # typer carries a click of its own, or uses another
         if from_parser:

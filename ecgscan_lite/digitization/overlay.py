@@ -78,7 +78,8 @@ def _draw_strip(
             draw.line((*a, *b), fill=colour, width=max(1, round(px_per_mm / 4)))
     name = f"-{strip.lead}" if strip.inverted else strip.lead
     font = ImageFont.load_default(TEXT_MM * px_per_mm)
-    draw.text((left + px_per_mm, max(header, top - 1.2 * TEXT_MM * px_per_mm)), name, fill=colour, font=font)
+    # below the trace, since most makers print the name above it
+    draw.text((left + px_per_mm, max(bottom, zero + mark) + 0.5 * px_per_mm), name, fill=colour, font=font)
 
 
 def _write_line(draw: ImageDraw.ImageDraw, line: str, px_per_mm: float, width: int) -> None:
