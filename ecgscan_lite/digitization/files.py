@@ -85,15 +85,12 @@ def write_digitizations(
         DigitizationError: none of the images can be read.
         ValueError: unknown format or layout, a fact or number of jobs that is not above 0, or a process died.
     """
-    by_name("format", record_format, FORMATS)
     known = {"layout": layout, "speed": speed, "gain": gain, "px_per_mm": px_per_mm}
-    _check(known, jobs)
+    _check(known, record_format, jobs)
     if digitize is None:
         from ecgscan_lite.digitization.digitize import digitize
     source, out = Path(source), Path(out)
     images = find_images(source)
-    if not source.is_dir() and not split_page(source)[0].is_file():
-        raise ImageError(f"{source}: no such image file or folder")
     names = _names(images, source if source.is_dir() else source.parent)
     job = Job(out, record_format, known, digitize)
     results = _run(job, images, names, jobs)
@@ -106,7 +103,8 @@ def write_digitizations(
     return [out / f"{name}.json" for name, why in zip(names, results, strict=True) if why is None], refused
 
 
-def _check(known: dict[str, Any], jobs: int) -> None:
+def _check(known: dict[str, Any], record_format: str, jobs: int) -> None:
+    by_name("format", record_format, FORMATS)
     if known["layout"] is not None:
         by_name("layout", known["layout"], LAYOUTS)
     for name in ("speed", "gain", "px_per_mm"):

@@ -40,15 +40,17 @@ def find_images(source: str | Path) -> list[Path]:
     A PDF that can't be opened is listed without its pages, so that reading it says why.
 
     Raises:
-        ImageError: there is none.
+        ImageError: there is none, or no such file or folder.
     """
     source = Path(source)
     if source.is_dir():
         paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not paths:
             raise ImageError(f"{source}: no images in this folder; {', '.join(SUFFIXES)} are looked for")
-    else:
+    elif split_page(source)[0].is_file():
         paths = [source]
+    else:
+        raise ImageError(f"{source}: no such image file or folder")
     return [page for path in paths for page in _pages(path)]
 
 
