@@ -218,8 +218,23 @@ def _intervals(signal: np.ndarray, fs: float) -> dict[str, float]:
         return {}
     medians = {}
     for name, (first, last) in INTERVALS.items():
-        lengths = np.subtract(waves[f"ECG_{last}"], waves[f"ECG_{first}"], dtype=np.float64)
+        lengths = _nearest(waves[f"ECG_{last}"], peaks, name != "pr") - _nearest(waves[f"ECG_{first}"], peaks, False)
         lengths = lengths[np.isfinite(lengths) & (lengths > 0)]
         if len(lengths):
             medians[name] = float(np.median(lengths)) * 1000 / DELINEATION_FS
     return medians
+
+
+def _nearest(boundaries: list[float], peaks: np.ndarray, after: bool) -> np.ndarray:
+    """The boundary nearest to each R peak, after it or before; NaN if there is none before the neighbouring peak.
+
+    The library's lists have a gap for a beat without that wave, but not always: they can be of different lengths.
+    """
+    found = np.sort([x for x in boundaries if np.isfinite(x)])
+    padded = np.concatenate(([-np.inf], found, [np.inf]))
+    ends = np.concatenate(([-np.inf], peaks, [np.inf]))
+    if after:
+        nearest, limit = padded[np.searchsorted(padded, peaks, "left")], ends[2:]
+        return np.where(nearest < limit, nearest, np.nan)
+    nearest, limit = padded[np.searchsorted(padded, peaks, "right") - 1], ends[:-2]
+    return np.where(nearest > limit, nearest, np.nan)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ecgscan_lite as es
-from ecgscan_lite.evaluation.digitization import digitization_snr, interval_errors, mean_correlation, mean_snr
+from ecgscan_lite.evaluation.digitization import _nearest, digitization_snr, interval_errors, mean_correlation, mean_snr
 
 FS = 100.0
 
@@ -129,6 +130,31 @@ def test_changes_of_rate_and_intervals_are_told() -> None:
     assert table["pr_read"][1] - table["pr_true"][1] == pytest.approx(40, abs=12)
     assert table["qt_read"][1] - table["qt_true"][1] == pytest.approx(40, abs=12)
     assert table["qrs_error"][1] < 20
+
+
+def test_boundaries_belong_to_their_beats_though_some_are_missing(rng: np.random.Generator) -> None:
+    peaks = np.array([100, 200, 300, 400])
+    boundaries = [80.0, np.nan, 290.0, 350.0, 395.0]  # none for the second beat, one too many for the last
+    np.testing.assert_array_equal(_nearest(boundaries, peaks, after=False), [80, np.nan, 290, 395])
+    np.testing.assert_array_equal(_nearest([130.0, 440.0], peaks, after=True), [130, np.nan, np.nan, 440])
+    for _ in range(50):
+        peaks, times = np.sort(rng.choice(1000, 8, False)), np.sort(rng.choice(1000, 9, False)).astype(float)
+        for peak, before, after in zip(peaks, _nearest(times, peaks, False), _nearest(times, peaks, True), strict=True):
+            earlier = [t for t in times if t <= peak and not any(t <= p < peak for p in peaks)]
+            later = [t for t in times if t >= peak and not any(peak < p <= t for p in peaks)]
+            assert (before == max(earlier)) if earlier else np.isnan(before)
+            assert (after == min(later)) if later else np.isnan(after)
+
+
+def test_intervals_of_real_records_are_those_of_people(ptbxl_root: Path) -> None:
+    pytest.importorskip("neurokit2")
+    dataset = es.open_dataset("ptbxl", ptbxl_root)
+    normal = np.flatnonzero(dataset.table["scp_codes"].str.contains("'NORM': 100"))[:12]
+    signal = np.stack([dataset[row].signal for row in normal])
+    table = interval_errors(signal, signal, dataset[0].fs)
+    assert (table.filter(like="_error").max() == 0).all() and len(table) == 12
+    for name, low, high in (("pr", 100, 210), ("qrs", 60, 125), ("qt", 300, 460)):
+        assert low < table[f"{name}_true"].median() < high, name
 
 
 def test_intervals_of_what_was_not_read_are_unknown() -> None:
