@@ -102,7 +102,8 @@ def embed(
     seed: Seed = 0,
 ) -> None:
     """Embed images of ECGs: a row of features for each, for search, clustering or a classifier of your own."""
-    from ecgscan_lite.experiments.embed import find_images, write_embeddings
+    from ecgscan_lite.digitization.images import find_images
+    from ecgscan_lite.experiments.embed import write_embeddings
 
     find_images(images)  # before the seconds that a model takes to load
     from ecgscan_lite.models.ecgscan import load
