@@ -17,7 +17,7 @@ from ecgscan_lite.digitization.images import FORMATS, ImageError, as_rgb, read_i
 if TYPE_CHECKING:
     from ecgscan_lite.digitization.images import ImageLike
 
-__all__ = ["FORMATS", "ImageError", "as_pages", "as_rgb", "fit", "fitted_size", "read_image", "surround"]
+__all__ = ["FORMATS", "ImageError", "as_pages", "as_rgb", "each_image", "fit", "fitted_size", "read_image", "surround"]
 
 
 def as_pages(images: ImageLike | Iterable[ImageLike], height: int, width: int) -> Iterable[Tensor]:
