@@ -46,6 +46,7 @@ class Strip:
         signal: mV at the record's sampling rate, NaN where the trace could not be read. Shape: float32 (T,).
         inverted: whether the page shows the lead upside down; `signal` is upright.
         zero: height of the zero-millivolt line on the straightened page, px.
+        step: distance of its samples on the straightened page, px; None where it is that of the paper's speed.
     """
 
     lead: str
@@ -54,6 +55,7 @@ class Strip:
     signal: np.ndarray
     inverted: bool = False
     zero: float = 0.0
+    step: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,7 +51,8 @@ def headline(found: Digitization) -> str:
 def trace_points(strip: Strip, found: Digitization, px_per_mm: float) -> np.ndarray:
     """Where a strip's samples are on the straightened page, px (x, y), NaN where not read. Shape: (T, 2)."""
     sign = -1.0 if strip.inverted else 1.0
-    x = strip.box.xyxy[0] + np.arange(len(strip.signal)) / found.fs * found.speed * px_per_mm
+    step = found.speed * px_per_mm / found.fs if strip.step is None else strip.step
+    x = strip.box.xyxy[0] + np.arange(len(strip.signal)) * step
     y = strip.zero - sign * strip.signal.astype(np.float64) * found.gain * px_per_mm
     return np.column_stack((x, y))
 

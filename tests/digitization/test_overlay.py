@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ecgscan_lite.digitization.digitization import PX_PER_MM
-from ecgscan_lite.digitization.overlay import COLOURS, FADE, HEADER_MM, headline
+from ecgscan_lite.digitization.overlay import COLOURS, FADE, HEADER_MM, headline, trace_points
 from tests.digitization.from_truth import heartbeats, straight_page, true_digitization
 
 HEADER = round(HEADER_MM * PX_PER_MM)
@@ -58,3 +60,13 @@ def test_a_strip_without_a_sample_is_drawn_too() -> None:
     found = true_digitization(heartbeats())
     found.strips[0].signal[:] = np.nan
     assert found.overlay().size[0] == found.page.shape[2]
+
+
+def test_a_strip_that_was_stretched_is_drawn_as_long_as_it_is() -> None:
+    found = true_digitization(heartbeats())
+    strip = found.strips[-1]
+    points = trace_points(strip, found, PX_PER_MM)
+    np.testing.assert_allclose(points[-1, 0], strip.box.xyxy[2], atol=0.1)
+    step = 0.99 * 25 * PX_PER_MM / 500
+    shorter = trace_points(replace(strip, step=step), found, PX_PER_MM)
+    np.testing.assert_allclose(shorter[:, 0] - points[0, 0], np.arange(len(points)) * step)
