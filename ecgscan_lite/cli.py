@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecgscan_lite import cli_pages
+from ecgscan_lite.cli_pages import Seed, print_table
 from ecgscan_lite.ecg.tasks import TASKS
 from ecgscan_lite.memory import keep_freed_memory
 
@@ -28,8 +28,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of everything that is random.")]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+INTERRUPTED = 130  # exit code
 Task = StrEnum("Task", {name: name for name in TASKS})
 
 
@@ -82,56 +82,8 @@ def prepare(
     print(f"{len(corpus)} records in {out}" + (f"; {len(refused)} refused, see corpus.json" if refused else ""))
 
 
-@app.command(epilog="Example: `ecgscan render records/00001_lr.hea --out pages --ageing photo`")
-def render(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A WFDB record, a folder of records, or a corpus.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pages.")],
-    layout: Annotated[
-        str, typer.Option(help="3x4, 3x4+1, 3x4+3, 6x2, 6x2+1 or 12x1; in Cabrera's order 3x4-cabrera and so on.")
-    ] = "3x4+1",
-    ageing: Annotated[
-        str | None,
-        typer.Option(
-            help="scan, photo or worn; or 0001-rendered, 0003-colour-scan, 0004-bw-scan, 0005-photo-of-print, "
-            "0006-photo-of-screen, 0009-photo-of-stained, 0010-photo-of-damaged, 0011-colour-scan-of-mouldy or "
-            "0012-bw-scan-of-mouldy; photo:1 to photo:5 is slight to severe, and so on. None if not given."
-        ),
-    ] = None,
-    paper: Annotated[str, typer.Option(help="red, orange, blue, green, grey, dotted or none.")] = "red",
-    paper_size: Annotated[str, typer.Option("--paper-size", "--sheet", help="letter, a4 or strip.")] = "letter",
-    dpi: Annotated[int, typer.Option(help="Pixels per inch of the paper.")] = 200,
-    speed: Annotated[float, typer.Option(help="Speed of the paper, mm/s.")] = 25.0,
-    gain: Annotated[float, typer.Option(help="Gain, mm/mV.")] = 10.0,
-    chest_gain: Annotated[float | None, typer.Option(help="Gain of V1 to V6, mm/mV; as `--gain` if not given.")] = None,
-    seconds: Annotated[float, typer.Option(help="Time that a whole row shows.")] = 10.0,
-    font: Annotated[str, typer.Option(help="Font of the lead names: sans, wide, bold, serif or mono.")] = "sans",
-    ink: Annotated[str, typer.Option(help="Colour of the traces: black or blue.")] = "black",
-    pen: Annotated[float, typer.Option(help="Width of the traces, mm.")] = 0.4,
-    header: Annotated[str, typer.Option(help="A line above the traces; no personal data belongs in it.")] = "",
-    caption: Annotated[bool, typer.Option("--caption", help="Write speed and gain below the traces.")] = False,
-    image_format: Annotated[str, typer.Option("--format", help="png, jpeg or webp; pdf is one file of all.")] = "png",
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    seed: Seed = 0,
-) -> None:
-    """Render records as pages of ECG paper: an image of each, and a JSON with the position of every sample and label.
-
-    Interrupted, it continues where it was.
-    """
-    from ecgscan_lite.rendering import INKS, LAYOUTS, PAPERS
-    from ecgscan_lite.rendering.lookup import by_name
-    from ecgscan_lite.rendering.page_files import write_pages
-
-    page_layout = replace(
-        by_name("layout", layout, LAYOUTS), speed=speed, gain=gain, chest_gain=chest_gain, seconds=seconds, font=font,
-        header=header, caption=caption,
-    )  # fmt: skip
-    ink_and_paper = replace(by_name("paper", paper, PAPERS), ink=by_name("ink", ink, INKS), pen=pen)
-    images, refused = write_pages(
-        source, out, layout=page_layout, ageing=ageing, paper=ink_and_paper, image_format=image_format,
-        paper_size=paper_size, dpi=dpi, seed=seed, jobs=jobs,
-    )  # fmt: skip
-    print(f"{images[0]}" if image_format == "pdf" else f"{len(images)} pages in {out}")
-    _end_if_refused(refused, "records")
+app.command(epilog="Example: `ecgscan render records/00001_lr.hea --out pages --ageing photo`")(cli_pages.render)
+app.command(epilog="Example: `ecgscan digitize scans --out records --format csv`")(cli_pages.digitize)
 
 
 @app.command(epilog="Example: `ecgscan pretrain settings.toml`; `ecgscan pretrain --resume runs/pretraining`")
@@ -173,22 +125,9 @@ def pretrain(
         print(f"weights in {folder}")
 
 
-@app.command(epilog="Example: `ecgscan embed scans --out embeddings.parquet --weights runs/pretraining`")
-def embed(
-    images: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    weights: Annotated[str | None, typer.Option(help="A run's folder or a hub id; else the package's own.")] = None,
-    seed: Seed = 0,
-) -> None:
-    """Embed images of ECGs: a row of features for each, for search, clustering or a classifier of your own."""
-    from ecgscan_lite.experiments.embed import find_images, write_embeddings
-
-    find_images(images)  # before the seconds that a model takes to load
-    from ecgscan_lite.models.ecgscan import load
-
-    count, refused = write_embeddings(load(weights), images, out)
-    print(f"{count} embeddings in {out}")
-    _end_if_refused(refused, "images")
+app.command(epilog="Example: `ecgscan embed scans --out embeddings.parquet --weights runs/pretraining`")(
+    cli_pages.embed
+)
 
 
 @app.command(epilog="Example: `ecgscan evaluate runs/pretraining --data corpora/ptbxl --task super --out evaluation`")
@@ -253,7 +192,7 @@ def compare(
 
     result = run(settings, out)
     page = write_comparison(result, out)
-    _print_table(COMPARISON_COLUMNS, comparison_table(result.results))
+    print_table(COMPARISON_COLUMNS, comparison_table(result.results))
     for claim, found in result.results["claims"].items():
         print(f"{claim} {found['verdict']}: {found['claim']}")
     for method, why in result.results["skipped"].items():
@@ -261,17 +200,25 @@ def compare(
     print(f"report: {page}")
 
 
+app.command("score-pages", epilog="Example: `ecgscan score-pages photographed-set --out scores --jobs 8`")(
+    cli_pages.score_pages
+)
+
+
 def main() -> None:
     """Entry point: errors of the user's making are one line and exit code 2, an interrupt is 130."""
     keep_freed_memory()
     warnings.formatwarning = lambda message, *_: f"ecgscan: {message}\n"
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # what a command exits with is returned here, not raised
+        if code == INTERRUPTED:  # as newer versions of typer tell it
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
     except typer.Exit as ended:
         sys.exit(ended.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted; the same command continues or starts over")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         from_parser = hasattr(error, "format_message")  # typer carries a click of its own, or uses another
         if from_parser:
@@ -289,30 +236,14 @@ def _complain(message: str) -> None:
     print(f"ecgscan: {message}", file=sys.stderr)
 
 
-def _end_if_refused(refused: list[str], what: str) -> None:
-    """What can be done has been done; the exit code still says that something was left out."""
-    if refused:
-        raise ValueError(f"{len(refused)} {what} could not be read and were left out, first of all {refused[0]}")
-
-
 def _report(evaluated: Evaluation, out: Path) -> None:
     """Write the report of an evaluation, and print its main numbers."""
     from ecgscan_lite.reporting.report import plain, write_report
     from ecgscan_lite.reporting.tables import RESULT_COLUMNS, results_table
 
     page = write_report(evaluated, out)
-    _print_table(RESULT_COLUMNS, results_table(plain(evaluated.results)))
+    print_table(RESULT_COLUMNS, results_table(plain(evaluated.results)))
     print(f"report: {page}")
-
-
-def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ PACKAGE = "ecgscan_lite"
 #: From the ground up: a folder, or a module of the package's root, imports from those before it alone.
 ORDER = (
     "files", "memory", "precision", "executors", "toml_tables", "ecg", "settings", "datasets", "corpus", "rendering",
-    "digitization", "models", "losses", "training", "evaluation", "experiments", "reporting", "cli",
+    "digitization", "models", "losses", "training", "evaluation", "experiments", "reporting", "cli_pages", "cli",
 )  # fmt: skip
 MAX_FLOORS, MAX_MODULE_LINES, MAX_FUNCTION_LINES = 10, 320, 50
 

@@ -20,9 +20,9 @@ from PIL import Image
 
 from ecgscan_lite import cli
 from ecgscan_lite.corpus import Corpus
+from ecgscan_lite.experiments.page_files import FORMATS
 from ecgscan_lite.models.ecgscan import ECGScan
 from ecgscan_lite.rendering import LAYOUTS, PAPERS, PRESETS
-from ecgscan_lite.rendering.page_files import FORMATS
 from ecgscan_lite.reporting.report import write_report
 from ecgscan_lite.settings import EncoderSettings, Settings
 
@@ -169,6 +169,83 @@ def test_render_depends_on_the_seed_alone(ecgscan: Callable, tmp_path: Path) -> 
     ecgscan("render", tmp_path / "records" / "b.hea", "--out", tmp_path / "other", *arguments, "--seed", 1)
     pages = [(tmp_path / folder / "b.png").read_bytes() for folder in ("all", "one", "other")]
     assert pages[0] == pages[1] != pages[2]
+
+
+def _use_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that a test makes are read by their colour, so that nothing here depends on how well pages are read."""
+    from ecgscan_lite.digitization import digitize as module
+    from tests.digitization.from_truth import read_by_brightness
+
+    monkeypatch.setattr(module, "digitize", read_by_brightness)
+
+
+def test_digitize_says_with_its_exit_code_how_much_was_done(
+    ecgscan: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.digitization.from_truth import heartbeats, write_code
+
+    _use_stand_in(monkeypatch)
+    pages, out = tmp_path / "pages", tmp_path / "out"
+    write_code(pages / "deep" / "good.png", 75)
+    code, text, errors = ecgscan("digitize", pages, "--out", out, "--format", "csv", "--layout", "6x2")
+    assert (code, errors) == (0, "") or "digitizing" in errors
+    assert f"1 records in {out}" in text
+    facts = json.loads((out / "deep" / "good.json").read_text())
+    assert facts["layout"]["name"] == "6x2" and (out / "deep" / "good_overlay.png").is_file()
+    read = pd.read_csv(out / "deep" / "good.csv")["V6"].to_numpy()[2600:4900]
+    np.testing.assert_allclose(read, heartbeats(75)[11, 2600:4900], atol=1e-4)
+    write_code(pages / "black.png", 0)
+    code, text, errors = ecgscan("digitize", pages, "--out", out)
+    assert code == 3 and "1 records" in text and "errors.csv" in errors and "Traceback" not in errors
+    assert pd.read_csv(out / "errors.csv")["reason"].tolist() == ["no grid found: give the whole page"]
+    code, _, errors = ecgscan("digitize", pages / "black.png", "--out", tmp_path / "other")
+    assert code == 2 and "no grid found" in errors
+
+
+def test_digitize_refuses_bad_input(ecgscan: Callable, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "page.png")
+    for images, *options in (
+        (tmp_path / "absent.png",), (tmp_path / "empty",), (tmp_path / "absent.pdf#2",),
+        (tmp_path / "page.png", "--layout", "5x5"), (tmp_path / "page.png", "--format", "mat"),
+        (tmp_path / "page.png", "--speed", 0), (tmp_path / "page.png", "--gain", "nan"),
+        (tmp_path / "page.png", "--px-per-mm", -3), (tmp_path / "page.png", "--jobs", 0),
+    ):  # fmt: skip
+        result = ecgscan("digitize", images, "--out", tmp_path / "out", *options)
+        assert _is_one_line_refusal(result), (images, options, result)
+    assert not (tmp_path / "out").exists()
+
+
+def test_digitize_that_is_interrupted_says_how_to_go_on(
+    ecgscan: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ecgscan_lite.digitization import digitize as module
+
+    def interrupt(image: torch.Tensor, **known: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "digitize", interrupt)
+    Image.new("RGB", (40, 30)).save(tmp_path / "page.png")
+    code, _, errors = ecgscan("digitize", tmp_path / "page.png", "--out", tmp_path / "out")
+    assert code == 130 and "the same command continues" in errors
+
+
+def test_score_pages_prints_a_row_for_each_condition(
+    ecgscan: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.digitization.from_truth import heartbeats, true_digitization, write_code
+
+    _use_stand_in(monkeypatch)
+    folder = tmp_path / "set" / "train" / "7"
+    for number, rate in (("0001", 60), ("0006", 0)):
+        write_code(folder / f"7-{number}.png", rate)
+    signal = true_digitization(heartbeats(60)).record.signal
+    pd.DataFrame(signal.T, columns=LEADS).to_csv(folder / "7.csv", index=False)
+    (tmp_path / "set" / "train.csv").write_text("id,fs,sig_len\n7,500,5000\n")
+    code, text, _ = ecgscan("score-pages", tmp_path / "set", "--out", tmp_path / "scores")
+    assert code == 0 and "25.84" in text and "0006" in text
+    assert json.loads((tmp_path / "scores" / "results.json").read_text())["all"]["refused"] == 1
+    assert _is_one_line_refusal(ecgscan("score-pages", tmp_path / "absent", "--out", tmp_path / "scores"))
 
 
 def test_embed_writes_a_row_for_each_image(ecgscan: Callable, tmp_path: Path, weights: Path) -> None:

@@ -114,7 +114,7 @@ def test_readme_lists_the_commands_that_there_are() -> None:
 
     from ecgscan_lite.cli import app
 
-    rows = re.findall(r"^\| `ecgscan (\w+)", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE)
+    rows = re.findall(r"^\| `ecgscan ([\w-]+)", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE)
     assert sorted(rows) == sorted(get_command(app).commands)
 
 

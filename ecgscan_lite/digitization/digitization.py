@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ecgscan_lite.ecg.records import ECGRecord
 from ecgscan_lite.rendering.page import Box
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PX_PER_MM = 8.0  # scale of a straightened page
 
@@ -42,6 +46,7 @@ class Strip:
         signal: mV at the record's sampling rate, NaN where the trace could not be read. Shape: float32 (T,).
         inverted: whether the page shows the lead upside down; `signal` is upright.
         zero: height of the zero-millivolt line on the straightened page, px.
+        step: distance of its samples on the straightened page, px; None where it is that of the paper's speed.
     """
 
     lead: str
@@ -50,6 +55,7 @@ class Strip:
     signal: np.ndarray
     inverted: bool = False
     zero: float = 0.0
+    step: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,3 +96,9 @@ class Digitization:
     def lead_boxes(self) -> list[Box]:
         """The box around each strip's trace on the straightened page, px."""
         return [strip.box for strip in self.strips]
+
+    def overlay(self) -> Image.Image:
+        """A picture of what was read on what was seen: the page, faded, with each strip's trace, name, ends and box."""
+        from ecgscan_lite.digitization.overlay import draw_overlay
+
+        return draw_overlay(self, PX_PER_MM)

@@ -102,7 +102,8 @@ class Findings:
         start = segment.column * usual_duration((segment.right - segment.left) / PX_PER_MM / self.scales.speed)
         inverted = name.startswith("-")
         signal = -self.signals[k] if inverted else self.signals[k]
-        return Strip(box.lead, box, float(start), signal, inverted, self.zeros[k])
+        step = sampling(segment, self.scales)[1]
+        return Strip(box.lead, box, float(start), signal, inverted, self.zeros[k], step)
 
     def _confidence(self, grid: float) -> dict[str, float]:
         """The parts of the confidence, each from 0 to 1."""
@@ -168,16 +169,21 @@ def zero_line(row: Row, pulses: list[Pulse]) -> float:
 
 def segment_signal(row: Row, segment: Segment, zero: float, scales: Scales) -> np.ndarray:
     """mV at `FS` from the left to the right end of a strip, NaN where the trace could not be read. Shape: (T,)."""
-    length = segment.right - segment.left
-    seconds, usual = length / PX_PER_MM / scales.speed, usual_duration(length / PX_PER_MM / scales.speed)
-    count = max(1, round(usual * FS))
-    # Where the strip is off by more than its ends can be, the scale along time is, and the strip's length puts it right.
-    step = length / count if abs(seconds / usual - 1) > SCALE_TRUST else scales.speed * PX_PER_MM / FS  # px
+    count, step = sampling(segment, scales)
     x = segment.left + np.arange(count) * step - 0.5  # pixel centres
     column = np.clip(np.round(x).astype(int), 0, len(row.y) - 1)
     inside = (x > -1) & (x < len(row.y)) & row.sure[column]
     y = np.interp(x, np.arange(len(row.y)), row.y)
     return np.where(inside, (zero - y) / (PX_PER_MM * scales.gain), np.nan).astype(np.float32)
+
+
+def sampling(segment: Segment, scales: Scales) -> tuple[int, float]:
+    """Number of samples of a strip, and the distance between them, px."""
+    length = segment.right - segment.left
+    seconds, usual = length / PX_PER_MM / scales.speed, usual_duration(length / PX_PER_MM / scales.speed)
+    count = max(1, round(usual * FS))
+    # Where the strip is off by more than its ends can be, the scale along time is, and the strip's length puts it right.
+    return count, length / count if abs(seconds / usual - 1) > SCALE_TRUST else scales.speed * PX_PER_MM / FS
 
 
 def usual_duration(seconds: float) -> float:

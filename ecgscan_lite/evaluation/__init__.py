@@ -10,6 +10,7 @@ from ecgscan_lite.datasets.patient_splits import check_disjoint
 from ecgscan_lite.evaluation.calibration import CalibrationResult, calibration
 from ecgscan_lite.evaluation.classification import ClassificationResult, evaluate_scores, shared_zero_shot, zero_shot
 from ecgscan_lite.evaluation.cross_validation import CrossValidatedProbe, cross_validated_probe, patient_folds
+from ecgscan_lite.evaluation.digitization import digitization_snr, interval_errors, mean_correlation, mean_snr
 from ecgscan_lite.evaluation.label_efficiency import LabelEfficiency, draw_subset, label_efficiency
 from ecgscan_lite.evaluation.metrics import FEW_POSITIVES, auprc, auroc, enough_positives, macro
 from ecgscan_lite.evaluation.probe import Hyperparameters, Probe, ProbeResult, Split, fit_probe, linear_probe
@@ -30,8 +31,8 @@ __all__ = [
     "FEW_POSITIVES", "CalibrationResult", "ClassificationResult", "Condition", "CrossValidatedProbe", "EvaluationData",
     "Hyperparameters", "LabelEfficiency", "ModelOutputs", "Probe", "ProbeResult", "ReconstructionResult", "Split",
     "WaveformResult", "auprc", "auroc", "bootstrap_auroc", "bootstrap_difference", "bootstrap_interval",
-    "bootstrap_means", "calibration", "check_disjoint", "conditions", "cross_validated_probe", "draw_subset",
-    "enough_positives", "evaluate_scores", "fit_probe", "holm", "label_efficiency", "linear_probe", "macro",
-    "paired_test", "patient_folds", "reconstruction", "reconstruction_by_record", "retrieval", "shared_zero_shot",
-    "shift_grid", "waveforms", "zero_shot",
+    "bootstrap_means", "calibration", "check_disjoint", "conditions", "cross_validated_probe", "digitization_snr",
+    "draw_subset", "enough_positives", "evaluate_scores", "fit_probe", "holm", "interval_errors", "label_efficiency",
+    "linear_probe", "macro", "mean_correlation", "mean_snr", "paired_test", "patient_folds", "reconstruction",
+    "reconstruction_by_record", "retrieval", "shared_zero_shot", "shift_grid", "waveforms", "zero_shot",
 ]  # fmt: skip

@@ -70,7 +70,7 @@ def waveforms(
     parts: dict[str, list[np.ndarray]] = {}
     for guess, truth, shown in signal_chunks(predicted, target, visible):
         beats = find_beats(truth, fs)
-        rates += [_rates(*pair, fs) for pair in zip(beats, find_beats(guess, fs), strict=True)]
+        rates += [heart_rates(*pair, fs) for pair in zip(beats, find_beats(guess, fs), strict=True)]
         for part, values in _amplitudes(guess, truth, shown, beats, round(QRS_S * fs)).items():
             parts.setdefault(part, []).append(values)
     table = pd.DataFrame(rates, columns=["target", "predicted"], dtype=np.float64)
@@ -107,7 +107,7 @@ def _filled(signals: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(signals), np.nan_to_num(macro(signals))[..., None], signals)
 
 
-def _rates(target: np.ndarray, predicted: np.ndarray, fs: float) -> tuple[float, float]:
+def heart_rates(target: np.ndarray, predicted: np.ndarray, fs: float) -> tuple[float, float]:
     """Heart rates from beats, beats/min; NaN where the target has too few."""
     if len(target) < MIN_BEATS:
         return np.nan, np.nan

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ecgscan_lite.digitization.images import ImageError, find_images, read_image
 from ecgscan_lite.files import write_atomically
 from ecgscan_lite.models.ecgscan import ECGScan
-from ecgscan_lite.models.preprocessing import ImageError, fit, read_image
+from ecgscan_lite.models.preprocessing import fit
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 BATCH = 64
 
 
@@ -29,7 +29,7 @@ def write_embeddings(
 
     Args:
         model: the model to embed with.
-        source: an image, or a folder with images at any depth.
+        source: an image, a PDF (all of its pages), or a folder with images and PDFs at any depth.
         out: the file to write.
         progress: show a progress bar; None shows it on a terminal.
 
@@ -48,20 +48,6 @@ def write_embeddings(
     with write_atomically(out) as file:
         table.to_parquet(file, index=False)
     return len(table), errors
-
-
-def find_images(source: Path) -> list[Path]:
-    """The images of a folder at any depth, or the one image that is named.
-
-    Raises:
-        ImageError: there is none.
-    """
-    if not source.is_dir():
-        return [source]
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise ImageError(f"{source}: no images in this folder; {', '.join(SUFFIXES)} are looked for")
-    return paths
 
 
 def _readable(

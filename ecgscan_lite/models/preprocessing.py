@@ -1,50 +1,23 @@
-"""Images of ECGs from files and arrays, fitted to the page size of a model."""
+"""Images of ECGs fitted to the page size of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from ecgscan_lite.files import reason
+from ecgscan_lite.digitization.images import FORMATS, ImageError, as_rgb, read_image
 
 if TYPE_CHECKING:
-    ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
+    from ecgscan_lite.digitization.images import ImageLike
 
-#: Formats that are opened; those that can run code or fetch files (PostScript and the like) are not.
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-MAX_PIXELS = 100_000_000  # an A4 page at 1,000 dpi
-
-
-class ImageError(ValueError):
-    """An image that can't be used; its message is one line."""
-
-
-def read_image(path: str | Path) -> Tensor:
-    """Read an image file, upright, on white. Shape: (3, H, W) uint8.
-
-    Raises:
-        ImageError: no such file, none of `FORMATS`, damaged, or larger than `MAX_PIXELS`.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: no such image file")
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return _from_pillow(image, str(path))
-    except ImageError:
-        raise
-    except Image.DecompressionBombError:
-        raise ImageError(f"{path}: larger than {MAX_PIXELS // 1_000_000} megapixels") from None
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        why = reason(error).replace(str(path), "").strip(" '")
-        raise ImageError(f"{path}: no readable {', '.join(FORMATS)} image ({why})") from None
+__all__ = ["FORMATS", "ImageError", "as_pages", "as_rgb", "each_image", "fit", "fitted_size", "read_image", "surround"]
 
 
 def as_pages(images: ImageLike | Iterable[ImageLike], height: int, width: int) -> Iterable[Tensor]:
@@ -66,21 +39,6 @@ def each_image(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
     arrays = isinstance(images, (np.ndarray, Tensor))
     one = images.ndim != 4 if arrays else isinstance(images, (str, Path, Image.Image))
     return [images] if one else images
-
-
-def as_rgb(image: ImageLike) -> Tensor:
-    """One image as a tensor. Shape: (3, H, W) uint8.
-
-    Raises:
-        ImageError: it can't be read, or is not an image.
-    """
-    if isinstance(image, (str, Path)):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return _from_pillow(image, "image")
-    if isinstance(image, (np.ndarray, Tensor)):
-        return _from_array(torch.as_tensor(image))
-    raise ImageError(f"a {type(image).__name__} is not an image; give a path, a Pillow image, an array or a tensor")
 
 
 def fit(image: Tensor, height: int, width: int) -> Tensor:
@@ -107,29 +65,3 @@ def surround(images: Tensor, height: int, width: int) -> Tensor:
     if not (bottom or right):
         return images
     return F.pad(images, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2), value=255)
-
-
-def _from_pillow(image: Image.Image, name: str) -> Tensor:
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{name}: larger than {MAX_PIXELS // 1_000_000} megapixels")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-
-
-def _from_array(array: Tensor) -> Tensor:
-    if array.ndim == 2:
-        array = array.expand(3, -1, -1)
-    elif array.ndim == 3 and array.shape[0] != 3 and array.shape[2] == 3:
-        array = array.permute(2, 0, 1)
-    if array.ndim != 3 or array.shape[0] != 3 or 0 in array.shape:
-        raise ImageError(f"an array of shape {tuple(array.shape)} is not an image; give (H, W), (H, W, 3) or (3, H, W)")
-    if array.dtype == torch.uint8:
-        return array
-    if array.is_floating_point() and array.min() >= 0 and array.max() <= 1:
-        return (array * 255).round().to(torch.uint8)
-    raise ImageError("an array is an image if it is uint8, or floating point from 0 to 1")

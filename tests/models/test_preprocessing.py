@@ -90,7 +90,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ecgscan_lite.models.preprocessing.MAX_PIXELS", 1000)
+    monkeypatch.setattr("ecgscan_lite.digitization.images.MAX_PIXELS", 1000)
     Image.fromarray(_gradient(64, 64)).save(tmp_path / "large.png")
     with pytest.raises(ImageError, match="larger than"):
         read_image(tmp_path / "large.png")

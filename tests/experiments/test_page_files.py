@@ -14,7 +14,7 @@ from PIL.PdfParser import PdfParser
 from ecgscan_lite.corpus import prepare
 from ecgscan_lite.ecg.leads import LEADS
 from ecgscan_lite.ecg.records import RecordError
-from ecgscan_lite.rendering.page_files import write_pages
+from ecgscan_lite.experiments.page_files import write_pages
 
 
 def _write_records(folder: Path, names: tuple[str, ...] = ("a", "b", "c"), height: float = 0.5) -> Path:
