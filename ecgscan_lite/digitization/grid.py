@@ -25,7 +25,7 @@ MIN_TILE_SCORE, MIN_TILES = 0.15, 0.08  # of a tile in both directions, and the 
 CLEAR_SCORE = 0.6  # of a page whose grid is beyond doubt
 MIN_COHERENT = 0.05  # share of the page's cells in which the grid's wave is seen
 CLEAR_SHARE = 0.2  # and share of such cells
-MAX_PLANE_MM = 600.0
+MAX_PLANE_MM = 1000.0
 UNSEEN_CONFIDENCE = 0.2  # in a scale that is given and can't be verified
 REFINEMENTS = 2
 NO_GRID = "no ECG grid found: give a sharp image of the whole page, or the scale (px_per_mm=)"

@@ -15,7 +15,7 @@ from ecgscan_lite.digitization.digitization import PX_PER_MM
 if TYPE_CHECKING:
     from ecgscan_lite.digitization.grid import Grid
 
-MAX_SIDE = 600.0  # mm, of a straightened page
+MAX_SIDE = 800.0  # mm, of a straightened page
 FINE = 1.9  # pixels of the image for one of the page above which the image is reduced first
 NODES = 16  # px of the page between positions that are computed exactly; those between are interpolated
 

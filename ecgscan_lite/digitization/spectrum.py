@@ -24,7 +24,7 @@ MAX_PEAK = 5.0  # and the value at which it counts no more
 RAY_WINDOW = 40  # samples of a ray that a peak is compared with
 LOWEST = 6  # samples of a ray next to zero, that shading has
 SCALES_STEP = 0.02  # of the logarithm of the scale
-MIN_LENGTH, MAX_LENGTH = 110.0, 700.0  # mm, of the longer side of an image
+MIN_LENGTH, MAX_LENGTH, MAX_BREADTH = 110.0, 600.0, 480.0  # mm, of the longer and the shorter side of an image
 USUAL_LENGTH = 290.0
 MIN_SCALE = 1.5  # px/mm
 
@@ -214,7 +214,7 @@ def scale_prior(size: tuple[int, int], px_per_mm: float | None = None) -> ScaleP
     """Scales of an image of this size: its sides are as long as those of recordings, or the scale is known to 10 %."""
     sides = np.array(size)
     if px_per_mm is None:
-        low, high = sides.max() / MAX_LENGTH, sides.max() / MIN_LENGTH
+        low, high = min(sides.max() / MAX_LENGTH, sides.min() / MAX_BREADTH), sides.max() / MIN_LENGTH
     else:
         low, high = 0.9 * px_per_mm, 1.1 * px_per_mm
     low = max(low, MIN_SCALE)
