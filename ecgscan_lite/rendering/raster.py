@@ -14,7 +14,7 @@ from ecgscan_lite.rendering.layout import Frame
 from ecgscan_lite.rendering.paper import Paper, grid_density
 from ecgscan_lite.rendering.strokes import BITS, FULL, Pen, Runs, Span, Strokes, find_runs, find_spans, prepare_strokes
 
-_SUBCOLUMNS_AT_ONCE = 1 << 19  # that a CPU's cache holds
+_SUBCOLUMNS_AT_ONCE = 1 << 18  # that a CPU's cache holds
 _SMALL_PAGE = 1 << 17  # px of a page of which many plans are kept
 
 
@@ -79,8 +79,8 @@ def ink(signal: Tensor, plan: RasterPlan) -> Tensor:
     pages = plan.static.repeat(len(signal), 1, 1)
     if plan.strokes is not None:
         runs = find_runs(signal, plan.strokes)
-        cover = plan.static.flatten().index_select(0, runs.pixel).add_(runs.cover).clamp_(max=FULL)
-        pages.view(-1).index_copy_(0, _cells(runs, plan.static.numel()), cover)
+        cover = plan.static.flatten().gather(0, runs.pixel).add_(runs.cover).clamp_(max=FULL)
+        pages.view(-1).scatter_(0, _cells(runs, plan.static.numel()), cover)
     return pages
 
 
@@ -105,7 +105,7 @@ def render_clean(signal: Tensor, plan: RasterPlan, out: Tensor) -> None:
 def _ink_over(signal: Tensor, plan: RasterPlan, out: Tensor) -> None:
     """Ink traces on copies of the blank page. Shapes: (B, 12, T); uint8 (B, 3, H, W), contiguous."""
     runs = find_runs(signal, plan.strokes)
-    under = plan.pixels.index_select(0, runs.pixel)
+    under = plan.pixels.gather(0, runs.pixel)
     cover = (under >> 24).bitwise_and_(255).add_(runs.cover).clamp_(max=FULL)
     cell, colours = _cells(runs, plan.blank.numel()), out.view(-1)
     for channel, colour in enumerate(plan.style.ink):

@@ -194,7 +194,8 @@ def find_runs(signal: Tensor, strokes: Strokes) -> Runs:
     # What is drawn in a margin goes behind all runs.
     n = pages[-1]
     bases = F.pad(base.view(n_pages, width, -1).transpose(1, 2).to(torch.int32), (0, 1), value=n).flatten(1)
-    cell = (ends >> BITS).add_(bases.index_select(1, strokes.cells).unsqueeze(1)).to(torch.int64).flatten()
+    column = bases.gather(1, strokes.cells.expand(n_pages, -1)).unsqueeze(1)  # `index_select` is slow on integers
+    cell = (ends >> BITS).add_(column).to(torch.int64).flatten()
     sign = torch.tensor([[1], [-1]], dtype=torch.int32, device=signal.device)
     part = ends.bitwise_and_(FULL - 1).mul_(sign)
     total = torch.zeros(n + height + 2, dtype=torch.int32, device=signal.device)
