@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from ecgscan_lite.rendering.layout import Frame
 from ecgscan_lite.rendering.paper import Paper, grid_density
 from ecgscan_lite.rendering.strokes import BITS, FULL, Pen, Runs, Span, Strokes, find_runs, find_spans, prepare_strokes
 
-_SUBCOLUMNS_AT_ONCE = 1 << 18  # that a CPU's cache holds
+_SUBCOLUMNS_AT_ONCE = 1 << 18  # of all pages that a CPU inks at once: more leave its cache, fewer wait for PyTorch
 _SMALL_PAGE = 1 << 17  # px of a page of which many plans are kept
 
 
@@ -45,13 +44,20 @@ def make_plan(frame: Frame, style: Paper, fs: float, n_samples: int, device: tor
     scale, size = frame.px_per_mm, (frame.height, frame.width)
     spans, radius = find_spans(frame, fs, n_samples), style.pen / 2 * scale
     pen = Pen.for_samples(radius, frame.layout.speed * scale / fs)
-    static = torch.from_numpy(np.round(static_ink(frame, style) * FULL).astype(np.int16)).to(device)
+    static = torch.from_numpy(static_ink(frame, style)).to(device).mul_(FULL).round_().to(torch.int16)
+    (inked,) = static.flatten().nonzero(as_tuple=True)
     grid = torch.from_numpy(grid_density(frame, style)).to(device)
-    paper = torch.stack([(a + (b - a) * grid).round_().to(torch.int32) for a, b in zip(style.paper, style.grid)])
-    pixels = paper[0] | paper[1] << 8 | paper[2] << 16 | static.to(torch.int32) << 24
-    strokes, ink = prepare_strokes(spans, pen, size, device), static.to(torch.int32)
-    blank = torch.stack([_inked(p, ink, c) for p, c in zip(paper, style.ink)]).to(torch.uint8)
-    return RasterPlan(frame, style, spans, radius, strokes, static, blank, pixels.flatten(), grid.to(torch.float32))
+    blank = torch.empty(3, *size, dtype=torch.uint8, device=device)
+    pixels = static.flatten().to(torch.int32)
+    cover = pixels[inked]
+    for channel in (2, 1, 0):
+        first, last, ink = (rgb[channel] for rgb in (style.paper, style.grid, style.ink))
+        colour = (grid * (last - first)).add_(first).round_().to(torch.int32).flatten()
+        pixels.bitwise_left_shift_(8).bitwise_or_(colour)
+        blank[channel] = colour.view(size)
+        blank[channel].view(-1)[inked] = _inked(colour[inked], cover, ink).to(torch.uint8)
+    strokes = prepare_strokes(spans, pen, size, device)
+    return RasterPlan(frame, style, spans, radius, strokes, static, blank, pixels, grid.to(torch.float32))
 
 
 _large_plan = lru_cache(maxsize=12)(make_plan)  # the plan of a full page holds some 50 MB

@@ -214,13 +214,13 @@ def find_runs(signal: Tensor, strokes: Strokes) -> Runs:
 
 
 def _in_rows(ends: Tensor, height: int) -> Tensor:
-    """Ends of strokes on the page, both from the top, in 1/FULL px. Shape: (B, 2, n), overwritten -> int32 (B, 2, n)."""
+    """Ends of strokes on the page, both from the top, in 1/FULL px. Shape: (B, 2, n), overwritten -> int32."""
     torch.maximum(ends[:, 0], ends[:, 1].neg_(), out=ends[:, 1])
     return ends.clamp_(0, height).mul_(FULL).round_().to(torch.int32)
 
 
 def _column_minima(ends: Tensor, per_px: int) -> Tensor:
-    """Minimum over the sub-columns of each pixel column: that of two neighbours, of four, ... (B, 2, M) -> (B, 2, C)."""
+    """Minima over the sub-columns of pixel columns: over two neighbours, four, ... Shape: (B, 2, M) -> (B, 2, C)."""
     width = 1
     while width < per_px:
         ends = torch.minimum(ends[..., :-width], ends[..., width:])
@@ -259,8 +259,8 @@ def _ordinates(signal: Tensor, strokes: Strokes) -> Tensor:
     drawn = F.pad(drawn, (0, 2), value=torch.nan)
     value = drawn.index_select(1, strokes.before)
     value += drawn[:, 1:].index_select(1, strokes.before).sub_(value).mul_(strokes.fraction)
-    z = _both_ways(torch.addcmul(strokes.zero, value, strokes.gain))
-    tips = _both_ways(torch.addcmul(strokes.zero, drawn.index_select(1, strokes.tip), strokes.gain))
+    z = _both_ways(value.mul_(strokes.gain).add_(strokes.zero))
+    tips = _both_ways(drawn.index_select(1, strokes.tip).mul_(strokes.gain).add_(strokes.zero))
     return torch.minimum(z, tips, out=z)
 
 
