@@ -58,7 +58,8 @@ def test_a_part_of_a_page_has_the_ink_of_the_whole(corner: tuple[int, int]) -> N
     padded = torch.nn.functional.pad(pages[0], (40, 240, 30, 200))
     wanted = padded[:, y + 30 : y + 230, x + 40 : x + 280]
     assert wanted.sum() > 0
-    assert (pages[1] - wanted).abs().max() <= 2
+    # Where a sample is on the border of two of the eight sub-columns of a pixel, rounding decides which one has it.
+    assert (pages[1] - wanted).abs().max() <= FULL // 8
     assert (pages[1] != wanted).float().mean() < 1e-3
 
 
