@@ -64,9 +64,9 @@ _large_plan = lru_cache(maxsize=12)(make_plan)  # the plan of a full page holds 
 _small_plan = lru_cache(maxsize=96)(make_plan)  # at most 5 MB: every layout on every paper size
 
 
-def _inked(paper: Tensor, ink: Tensor, colour: int) -> Tensor:
-    """Colour of pixels that ink in [0, FULL] covers, rounded to nearest."""
-    return ((colour - paper) * ink).add_(paper * FULL + FULL // 2).bitwise_right_shift_(BITS)
+def _inked(paper: Tensor, ink: Tensor, colour: float) -> Tensor:
+    """Colour of pixels that ink in [0, FULL] covers, rounded to nearest. Shape: int32 (N,) each."""
+    return ((round(colour) - paper) * ink).add_(paper * FULL + FULL // 2).bitwise_right_shift_(BITS)
 
 
 def _cells(runs: Runs, size: int) -> Tensor:

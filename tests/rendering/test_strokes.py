@@ -70,3 +70,10 @@ def test_a_page_without_traces_is_blank() -> None:
     plan = make_plan(Frame(later, 200, 300), PAPERS["red"], FS, 0, CPU)
     assert plan.strokes is None and torch.equal(plan.blank, blank[0])
     assert not torch.equal(render(short, FS, later, (200, 300)).image, blank)
+
+
+def test_colours_need_not_be_whole_numbers() -> None:
+    signal, whole = waves(0.5), PAPERS["red"]
+    mixed = replace(whole, ink=tuple(np.array(whole.ink) + 0.2), grid=tuple(np.array(whole.grid, float)))
+    pages = [render(signal, FS, size=(160, 224), paper=paper).image for paper in (whole, mixed)]
+    assert torch.equal(*pages)
