@@ -64,11 +64,11 @@ def render(
     image = torch.empty(len(signal), 3, *size, dtype=torch.uint8, device=signal.device)
     step = max(1, _PIXELS_AT_ONCE.get(signal.device.type, 1 << 24) // (size[0] * size[1]))
     with torch.no_grad():
-        for start in range(0, len(signal), step):
-            pages = slice(start, start + step)
-            if degradations is None:
-                raster.render_clean(signal[pages], plan, out=image[pages])
-            else:
+        if degradations is None:
+            raster.render_clean(signal, plan, out=image)
+        else:
+            for start in range(0, len(signal), step):
+                pages = slice(start, start + step)
                 degradations[pages].apply(raster.ink(signal[pages], plan), plan, out=image[pages])
     scale = np.ones(len(signal)) if degradations is None else degradations.draws["scale"][:, 0]
     px_per_mm = torch.from_numpy(frame.px_per_mm * scale).to(device=signal.device, dtype=torch.float32)

@@ -69,19 +69,19 @@ class Geometry:
         x = (torch.arange(-margin, width + margin, device=device) + 0.5).view(1, 1, 1, -1)
         y = (torch.arange(-margin, height + margin, device=device) + 0.5).view(1, 1, -1, 1)
         terms = m[:, :, 0, None, None] * x + (m[:, :, 1, None, None] * y + m[:, :, 2, None, None])  # (B, 3, H, W)
-        grid = terms[:, :2] / terms[:, 2:]
+        grid = terms[:, :2].div_(terms[:, 2:])
         if self.bend is not None:
             grid[:, 1] -= self._rise((grid[:, 0] + 1) * (page_width / 2)) * (2 / page_height)
         return grid
 
-    def paper_coverage(self, grid: Tensor) -> Tensor:
-        """Share of paper in each pixel of a sampling grid, as bilinear sampling of a page of ones would give it.
+    def paper_coverage(self, grid: Tensor, whole: float = 1.0) -> Tensor:
+        """Share of paper in each pixel of a sampling grid, as bilinear sampling of a page of `whole` would give it.
 
         Shape: (B, 2, h, w) -> (B, h, w).
         """
-        half = torch.tensor([self.page[1] / 2, self.page[0] / 2], device=grid.device).view(2, 1, 1)
-        inside = (half + 0.5).sub(grid.abs().mul_(half)).clamp_(0, 1)
-        return inside[:, 0] * inside[:, 1]
+        height, width = self.page
+        x = grid[:, 0].abs().mul_(-width / 2 * whole).add_((width / 2 + 0.5) * whole).clamp_(0, whole)
+        return x.mul_(grid[:, 1].abs().mul_(-height / 2).add_(height / 2 + 0.5).clamp_(0, 1))
 
     def _project(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """Homogeneous coordinates in the images, and which are inside and in front of the camera: four of (B, n)."""

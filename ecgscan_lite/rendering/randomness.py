@@ -49,23 +49,29 @@ def stream(name: str, seeds: np.ndarray, n: int) -> np.ndarray:
     return uniforms(seeds ^ (np.uint64(_STREAMS.index(name) + 1) << np.uint64(56)), n)
 
 
-def pixel_noise(seeds: np.ndarray, height: int, width: int, device: torch.device) -> Tensor:
-    """Nearly normal noise for every pixel, mean 0, deviation 1: the sum of the four bytes of a hash of (seed, pixel).
+def pixel_noise(
+    seeds: np.ndarray, height: int, width: int, device: torch.device, deviation: Tensor | float = 1.0
+) -> Tensor:
+    """Nearly normal noise for every pixel, of mean 0: the sum of the four bytes of a hash of (seed, pixel).
 
     The hash uses integer operations only, so every device agrees; its rounds are modelled on "lowbias32"
-    (C. Wellons, hash-prospector, 2018). Shape: (B,) -> float32 (B, H, W).
+    (C. Wellons, hash-prospector, 2018). Shapes: (B,); `deviation` broadcasts to (B, H, W) -> float32 (B, H, W).
     """
     keys = torch.from_numpy((_mix(seeds ^ _GOLDEN) >> np.uint64(32)).astype(np.uint32).view(np.int32)).to(device)
     h = torch.arange(height * width, dtype=torch.int32, device=device).view(1, height, width)
-    h = _hash_round(h, 16) ^ keys.view(-1, 1, 1)
-    h = _hash_round(_hash_round(h, 15), 15)
-    pairs = (h & 0x00FF00FF).add_((h >> 8).bitwise_and_(0x00FF00FF))
-    total = pairs.add_(pairs >> 16).bitwise_and_(0x7FF).to(torch.float32)
-    deviation = float(np.sqrt(4 * (256**2 - 1) / 12))  # of the sum of four bytes
-    return total.sub_(4 * 127.5).mul_(1.0 / deviation)
+    # The first round is the same on all pages. In place, all fits the cache.
+    h = _hash_round(h, 16, torch.empty_like(h)) ^ keys.view(-1, 1, 1)
+    scratch = torch.empty_like(h)
+    for _ in range(2):
+        _hash_round(h, 15, scratch)
+    torch.bitwise_right_shift(h, 8, out=scratch).bitwise_and_(0x00FF00FF)
+    h.bitwise_and_(0x00FF00FF).add_(scratch)
+    total = h.mul_(0x00010001).bitwise_right_shift_(16).to(torch.float32)  # both halves' sum, in the upper half
+    of_total = float(np.sqrt(4 * (256**2 - 1) / 12))  # deviation of the sum of four bytes
+    return total.sub_(4 * 127.5).mul_(deviation / of_total)
 
 
-def _hash_round(h: Tensor, shift: int) -> Tensor:
-    """One round of a 32-bit hash; the shift fills with zeros, where torch's on int32 would with the sign."""
-    h = h ^ (h >> shift).bitwise_and_((1 << (32 - shift)) - 1)
-    return h.mul_(0x21F0AAAD)
+def _hash_round(h: Tensor, shift: int, scratch: Tensor) -> Tensor:
+    """One round of a 32-bit hash, in place; the shift fills with zeros, where torch's on int32 would with the sign."""
+    torch.bitwise_right_shift(h, shift, out=scratch).bitwise_and_((1 << (32 - shift)) - 1)
+    return h.bitwise_xor_(scratch).mul_(0x21F0AAAD)

@@ -86,7 +86,7 @@ def sample_window(signal: np.ndarray, fs: float, size: int, rng: np.random.Gener
         flat = np.column_stack((np.ravel(x_px), np.ravel(y_px))).astype(float)
         return geometry.to_image(0, flat) * ratio - margin
 
-    plan_spans = raster._spans(frame, fs, signal.shape[1])
+    plan_spans = raster.find_spans(frame, fs, signal.shape[1])
     traces, zeros, edges, ends = _strip_truth(signal, plan_spans, to_window, size, frame)
     pulse = _pulse_truth(frame, paper, to_window, size)
     words = _word_truth(frame, to_window, size)
@@ -115,7 +115,7 @@ def _printed(
 ) -> tuple[Tensor, Geometry]:
     """The window as a camera or scanner sees it, uint8 (3, H, W), and where its pixels come from."""
     x = torch.from_numpy(np.ascontiguousarray(signal, np.float32))[None]
-    plan = raster._plan(frame, paper, float(fs), signal.shape[1], x.device)
+    plan = raster.make_plan(frame, paper, float(fs), signal.shape[1], x.device)
     seeds = rng.integers(0, 2**63, 1, dtype=np.uint64)
     ageing = _ageing(rng, frame)
     degradations = Degradations.sample(ageing, seeds, frame.height, frame.width)

@@ -20,7 +20,7 @@ def ideal_reading(signal: np.ndarray, fs: float, layout: Layout, paper: Paper) -
     def to_window(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.column_stack((np.ravel(x), np.ravel(y))).astype(float)
 
-    spans = raster._spans(frame, fs, signal.shape[1])
+    spans = raster.find_spans(frame, fs, signal.shape[1])
     traces, zeros, edges, ends = reader_pages._strip_truth(signal, spans, to_window, size, frame)
     pulse = reader_pages._pulse_truth(frame, paper, to_window, size)
     words = reader_pages._word_truth(frame, to_window, size).numpy()
