@@ -57,11 +57,11 @@ class ReaderNet(nn.Module):
             for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
         self.first = _convolution(widths[0], widths[0])
-        self.up = nn.ModuleList(
-            _convolution(a + b, a) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.up = nn.ModuleList(_convolution(a + b, a) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.fine = nn.Conv2d(widths[0], 8, 3, padding=1)
-        self.coarse = nn.Sequential(_convolution(widths[2], widths[2]), nn.Conv2d(widths[2], 2 + len(WORDS), 3, padding=1))
+        self.coarse = nn.Sequential(
+            _convolution(widths[2], widths[2]), nn.Conv2d(widths[2], 2 + len(WORDS), 3, padding=1)
+        )
         self.turn = nn.Conv2d(widths[4], 4, 1)
 
     def forward(self, pages: Tensor) -> ReaderOutput:

@@ -150,7 +150,9 @@ def _lattice(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray) -> n
     found, weights = places.copy(), np.zeros(len(places))
     for k, place in enumerate(places):
         of_rows = profiles[divided] if divided.any() and k > 0 else profiles
-        blocks = np.arange(max(0, int(place / 2) - REFINE_BLOCKS), min(profiles.shape[1], int(place / 2) + REFINE_BLOCKS + 1))
+        blocks = np.arange(
+            max(0, int(place / 2) - REFINE_BLOCKS), min(profiles.shape[1], int(place / 2) + REFINE_BLOCKS + 1)
+        )
         evidence = of_rows[:, blocks].sum(0) if len(blocks) else np.zeros(0)
         if evidence.max(initial=0) > DOUBT:
             peak = int(evidence.argmax())

@@ -51,7 +51,10 @@ def _residual(leads: np.ndarray, reach: int) -> float:
 
 
 def choose_names(
-    assignments: Sequence[list[str]], evidence: Sequence[float], signals: Sequence[np.ndarray], columns: Sequence[int],
+    assignments: Sequence[list[str]],
+    evidence: Sequence[float],
+    signals: Sequence[np.ndarray],
+    columns: Sequence[int],
     fs: float,
 ) -> tuple[list[str], float | None]:
     """Of the ways to name the strips the one that the printed names and the limb leads together speak for most.

@@ -175,7 +175,9 @@ class ECGScan(nn.Module):
         import pandas as pd
 
         statements = _as_list(statements)
-        return pd.DataFrame(self.embed_images(images, straighten) @ self.embed_statements(statements).T, columns=statements)
+        return pd.DataFrame(
+            self.embed_images(images, straighten) @ self.embed_statements(statements).T, columns=statements
+        )
 
     def reconstruct(
         self, images: ImageLike | Iterable[ImageLike], straighten: bool = True, *, batch_size: int = 64

@@ -39,9 +39,7 @@ class SeenPage(NamedTuple):
     leads: np.ndarray | None
 
 
-def seen_pages(
-    images: ImageLike | Iterable[ImageLike], size: tuple[int, int], straighten: bool
-) -> Iterator[SeenPage]:
+def seen_pages(images: ImageLike | Iterable[ImageLike], size: tuple[int, int], straighten: bool) -> Iterator[SeenPage]:
     """Each image as the encoder sees it.
 
     Images of the encoder's own size are pages that were rendered for it, and are taken as they are. Images that can't

@@ -28,7 +28,16 @@ SIZE, BATCH = 512, 6  # px, windows
 PEAK_LR, WEIGHT_DECAY, MAX_GRAD_NORM = 2e-3, 1e-4, 5.0
 EMA = 0.998  # share that the averaged weights keep at each step
 REACH = 16  # px to either side of a trace that its height is told from
-WEIGHTS = {"trace": 8.0, "height": 0.5, "pulse": 2.0, "offset": 0.3, "edges": 6.0, "ends": 4.0, "words": 1.0, "turns": 0.2}
+WEIGHTS = {
+    "trace": 8.0,
+    "height": 0.5,
+    "pulse": 2.0,
+    "offset": 0.3,
+    "edges": 6.0,
+    "ends": 4.0,
+    "words": 1.0,
+    "turns": 0.2,
+}
 
 
 class Windows(IterableDataset):

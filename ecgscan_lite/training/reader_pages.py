@@ -76,9 +76,9 @@ def sample_window(signal: np.ndarray, fs: float, size: int, rng: np.random.Gener
     ratio = PX_PER_MM / frame.px_per_mm
     margin = MARGIN_MM * PX_PER_MM
     side = size + 2 * int(margin)
-    page = F.interpolate(
-        image[None].float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False
-    )[0]
+    page = F.interpolate(image[None].float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)[
+        0
+    ]
     page = _on_a_table(_lit(page, rng), frame, ratio, rng)
     page = page[:, int(margin) : int(margin) + size, int(margin) : int(margin) + size].clamp(0, 255).to(torch.uint8)
 

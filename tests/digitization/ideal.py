@@ -39,5 +39,3 @@ def ideal_reading(signal: np.ndarray, fs: float, layout: Layout, paper: Paper) -
         np.log(heat / (1 - heat)).astype(np.float32), offset.astype(np.float32), on_pulse.astype(np.float32),
         edges.numpy(), ends.numpy(), spread / spread.sum(0), np.array([0.0, -9, -9, -9]),
     )  # fmt: skip
-
-

@@ -55,7 +55,9 @@ def test_of_every_layout_the_leads_are_read_as_they_were_drawn(record: es.ECGRec
 
 @pytest.mark.parametrize(("speed", "gain"), [(25, 5), (25, 10), (25, 20), (50, 10)])
 def test_the_scales_are_measured_on_the_pulses(record: es.ECGRecord, speed: float, gain: float) -> None:
-    layout = replace(LAYOUTS["3x4"], speed=speed, gain=gain, seconds=250 / speed, left=16.0, pulse=(1.0, 0.2 * speed, 1.5))
+    layout = replace(
+        LAYOUTS["3x4"], speed=speed, gain=gain, seconds=250 / speed, left=16.0, pulse=(1.0, 0.2 * speed, 1.5)
+    )
     _, reading = page_of(record, layout)
     pulses = find_pulses(reading)
     assert len(pulses) == 3
