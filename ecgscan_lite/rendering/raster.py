@@ -100,7 +100,7 @@ def render_clean(signal: Tensor, plan: RasterPlan, out: Tensor) -> None:
     out.copy_(plan.blank)
     if plan.strokes is None:
         return
-    step = len(signal)
+    step = max(1, len(signal))
     if signal.device.type == "cpu":
         step = max(1, _SUBCOLUMNS_AT_ONCE // len(plan.strokes.before))
     for start in range(0, len(signal), step):

@@ -77,3 +77,9 @@ def test_colours_need_not_be_whole_numbers() -> None:
     mixed = replace(whole, ink=tuple(np.array(whole.ink) + 0.2), grid=tuple(np.array(whole.grid, float)))
     pages = [render(signal, FS, size=(160, 224), paper=paper).image for paper in (whole, mixed)]
     assert torch.equal(*pages)
+
+
+def test_a_part_of_a_page_beside_all_strips_is_blank() -> None:
+    frame = Frame(replace(LAYOUTS["3x4"], name="one", rows=(("V6",),)), 60, 80, 4.0, (400.0, 0.0))
+    assert not trace_ink(waves(1.0), make_plan(frame, PAPERS["red"], FS, 1000, CPU)).any()
+    assert render(np.zeros((0, 12, 10)), FS, size=(60, 80)).image.shape == (0, 3, 60, 80)
