@@ -182,7 +182,7 @@ def sampling(segment: Segment, scales: Scales) -> tuple[int, float]:
     length = segment.right - segment.left
     seconds, usual = length / PX_PER_MM / scales.speed, usual_duration(length / PX_PER_MM / scales.speed)
     count = max(1, round(usual * FS))
-    # Where the strip is off by more than its ends can be, the scale along time is, and the strip's length puts it right.
+    # A strip that is off by more than its ends can be has a wrong scale along time: its length puts that right.
     return count, length / count if abs(seconds / usual - 1) > SCALE_TRUST else scales.speed * PX_PER_MM / FS
 
 

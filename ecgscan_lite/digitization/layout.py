@@ -26,7 +26,7 @@ RHYTHM_PRIOR = {"II": 0.6, "V1": 0.15, "V5": 0.15}
 
 @dataclass(frozen=True)
 class Word:
-    """A printed word: its centre, mm on the page, and the probability of each of `WORDS` but the first. Shape: (18,)."""
+    """A printed word: its centre, mm, and the probability of each of `WORDS` but the first. Shape: (18,)."""
 
     x: float
     y: float

@@ -22,8 +22,8 @@ class PageReading(NamedTuple):
     trace: logit of a trace's centre line in each pixel. Shape: float32 (H, W).
     offset: height of a trace or pulse above the zero line of its row, mm. Shape: float32 (H / 2, W / 2).
     pulse: probability of a calibration pulse. Shape: float32 (H / 2, W / 2).
-    edges, ends: probability of a strip's left and right end, told exactly, and told by more of the page. Shapes: float32
-        (2, H / 2, W / 2), (2, H / 8, W / 8).
+    edges, ends: probability of a strip's left and right end, told exactly, and told by more of the page. Shapes:
+        float32 (2, H / 2, W / 2), (2, H / 8, W / 8).
     words: probability of each of `WORDS`. Shape: float32 (len(WORDS), H / 8, W / 8).
     turns: evidence for 0 to 3 quarter turns, summed over the page. Shape: float32 (4,).
     """
@@ -61,7 +61,8 @@ def read_page(page: np.ndarray, net: ReaderNet | None = None) -> PageReading:
 
     return PageReading(
         trace=cut(output.trace, 1), offset=cut(output.offset, 2), pulse=cut(output.pulse.sigmoid(), 2),
-        edges=cut(output.edges.sigmoid(), 2), ends=cut(output.ends.sigmoid(), 8), words=cut(output.words.softmax(1), 8), turns=_turns(output),
+        edges=cut(output.edges.sigmoid(), 2), ends=cut(output.ends.sigmoid(), 8),
+        words=cut(output.words.softmax(1), 8), turns=_turns(output),
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
-"""The network that reads a straightened page: traces, zero lines, ends of strips, names of leads, scales, orientation."""
+"""The network that reads a straightened page: traces, zero lines, ends of strips, names, scales, orientation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,8 @@ class ReaderOutput(NamedTuple):
     edges: logits of a strip's left and right end, told exactly. Shape: (B, 2, H / 2, W / 2).
     ends: the same, told by more of the page. Shape: (B, 2, H / 8, W / 8).
     words: logits of `WORDS`. Shape: (B, len(WORDS), H / 8, W / 8).
-    turns: logits of the number of quarter turns, counter-clockwise, that the page was turned by. Shape: (B, 4, H / 32, W / 32).
+    turns: logits of the number of quarter turns, counter-clockwise, that the page was turned by. Shape:
+        (B, 4, H / 32, W / 32).
     """
 
     trace: Tensor
@@ -53,11 +55,10 @@ class ReaderNet(nn.Module):
         self.multiple = 2 ** len(self.widths)
         self.stem = _convolution(12, widths[0])
         self.down = nn.ModuleList(
-            nn.Sequential(_convolution(a, b, stride=2), _convolution(b, b))
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nn.Sequential(_convolution(a, b, stride=2), _convolution(b, b)) for a, b in pairwise(widths)
         )
         self.first = _convolution(widths[0], widths[0])
-        self.up = nn.ModuleList(_convolution(a + b, a) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(_convolution(a + b, a) for a, b in pairwise(widths))
         self.fine = nn.Conv2d(widths[0], 8, 3, padding=1)
         self.coarse = nn.Sequential(
             _convolution(widths[2], widths[2]), nn.Conv2d(widths[2], 2 + len(WORDS), 3, padding=1)

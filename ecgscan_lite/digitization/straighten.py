@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ecgscan_lite.digitization.digitization import PX_PER_MM, DigitizationError
+from ecgscan_lite.digitization.digitization import DigitizationError
 from ecgscan_lite.digitization.grid import Grid, find_grid
 from ecgscan_lite.digitization.orientation import dark_on_light
 from ecgscan_lite.digitization.reader import PageReading, read_page

@@ -78,7 +78,7 @@ def _divided(breaks: np.ndarray) -> np.ndarray:
 
 
 def without_strangers(reading: PageReading, rows: list[Row]) -> list[Row]:
-    """The rows without those that neither begin where the others do nor end where they do, such as edges of the paper."""
+    """The rows without those that neither begin nor end where the others do, such as edges of the paper."""
     if len(rows) < 3:
         return rows
     spans = np.array([np.flatnonzero(row.sure)[[0, -1]] for row in rows]) / CELL
@@ -96,7 +96,7 @@ def without_strangers(reading: PageReading, rows: list[Row]) -> list[Row]:
 
 
 def end_profiles(reading: PageReading, row: Row) -> np.ndarray:
-    """Probability that a strip of this row begins, and that one ends, in each mm from left to right. Shape: (2, W / 8)."""
+    """Probability that a strip of this row begins, and that one ends, in each mm. Shape: (2, W / 8)."""
     return _along_path(reading.ends, row.y, CELL, NEAR_CELLS)
 
 
@@ -142,8 +142,8 @@ def _at(profiles: np.ndarray, places: np.ndarray) -> np.ndarray:
 def _lattice(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray) -> np.ndarray:
     """Places, evenly spaced, moved to the centres of the evidence of all rows, px.
 
-    The columns of a page are equally long: each place is told by the rows, and all of them together by one start and one
-    distance, which averages what a single row is off by.
+    The columns of a page are equally long: each place is told by the rows, and all of them together by one start and
+    one distance, which averages what a single row is off by.
 
     Shape: profiles (R, W / 2) of `edge_profiles`; places (n,), px; divided (R,), the rows that have all the places.
     """

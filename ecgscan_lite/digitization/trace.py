@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -174,7 +175,7 @@ def _bridge(sure: np.ndarray, hole: int) -> np.ndarray:
     """The mask with its short holes closed."""
     edges = np.flatnonzero(np.diff(sure.astype(int), prepend=0, append=0)).reshape(-1, 2)
     closed = sure.copy()
-    for (_, stop), (start, _) in zip(edges[:-1], edges[1:], strict=True):
+    for (_, stop), (start, _) in pairwise(edges):
         if start - stop <= hole:
             closed[stop:start] = True
     return closed

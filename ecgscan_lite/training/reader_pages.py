@@ -27,7 +27,8 @@ from ecgscan_lite.rendering.layout import Frame
 
 #: What is left of the geometry of a page after straightening.
 RESIDUE = {
-    "rotation_deg": (-0.7, 0.7), "scale": (0.98, 1.02), "shift": (0.0, 0.0), "tilt": (-0.012, 0.012), "curl": (0.0, 0.004),
+    "rotation_deg": (-0.7, 0.7), "scale": (0.98, 1.02), "shift": (0.0, 0.0), "tilt": (-0.012, 0.012),
+    "curl": (0.0, 0.004),
 }  # fmt: skip
 MARGIN_MM = 4.0  # rendered around a window and cut off again
 MAX_STRIPS = 16  # of a window

@@ -15,7 +15,6 @@ from ecgscan_lite.digitization.trace import best_paths, find_zero_lines, read_ro
 from ecgscan_lite.digitization.witness import choose_names, limb_residual
 from ecgscan_lite.rendering import LAYOUTS, PAPERS, Layout
 from ecgscan_lite.rendering.family import sample_page
-
 from tests.digitization.ideal import ideal_reading
 
 SHIFTED = {"left": 17.3, "snap": 0.0, "row_shifts": (0.4, -0.7, 0.2, 0.9)}  # nothing lies on a line of the grid
