@@ -20,6 +20,8 @@ BUMP = 5  # cells over which what the map says of an end reaches
 DOUBT = 0.2  # probability from which on an end speaks for a break in a row
 CANDIDATES = 6  # ends of the whole that are tried
 REFINE_BLOCKS = 8  # blocks of 2 px to either side in which the exact end is looked for
+USUAL_LENGTHS_MM = (31.25, 62.5, 250 / 3, 125.0, 150.0, 250.0)  # of strips
+PITCH_TRUST = 0.008  # share by which ends that are seen may be off
 EDGE_TRUST = 0.15  # what the first and the last column with a trace are worth as ends
 
 
@@ -60,9 +62,10 @@ def find_segments(reading: PageReading, rows: list[Row], columns: int | None = N
     if chosen is None:
         return [[Segment(r, 0, first * CELL, last * CELL)] for r in range(len(rows))]
     starts, length, divided = chosen
+    touching = len(starts) > 1 and starts[1] - starts[0] - length < 1.0
     edges = np.stack([edge_profiles(reading, row) for row in rows])  # (R, 2, blocks)
-    lefts = _lattice(edges[:, 0], starts * CELL, divided)
-    rights = _lattice(edges[:, 1], (starts + length) * CELL, divided)
+    lefts = _lattice(edges[:, 0], starts * CELL, divided, touching)
+    rights = _lattice(edges[:, 1], (starts + length) * CELL, divided, touching)
     return [
         [Segment(r, c, a, b) for c, (a, b) in enumerate(zip(lefts, rights, strict=True))]
         if divided[r]
@@ -139,13 +142,14 @@ def _at(profiles: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.where(inside, profiles[:, np.clip(cells, 0, profiles.shape[1] - 1)], 0.0)
 
 
-def _lattice(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray) -> np.ndarray:
+def _lattice(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray, touching: bool) -> np.ndarray:
     """Places, evenly spaced, moved to the centres of the evidence of all rows, px.
 
     The columns of a page are equally long: each place is told by the rows, and all of them together by one start and
     one distance, which averages what a single row is off by.
 
     Shape: profiles (R, W / 2) of `edge_profiles`; places (n,), px; divided (R,), the rows that have all the places.
+    Columns without gaps (`touching`) are as far apart as they are long: if that is nearly a usual length, it is that.
     """
     found, weights = places.copy(), np.zeros(len(places))
     for k, place in enumerate(places):
@@ -161,8 +165,13 @@ def _lattice(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray) -> n
             weights[k] = evidence[near].sum()
     if len(places) == 1 or np.count_nonzero(weights) < 2:
         return found if len(places) == 1 else places + (weights @ (found - places)) / max(weights.sum(), 1e-9)
-    slope, start = np.polyfit(np.arange(len(places)), found, 1, w=np.sqrt(weights))
-    return start + slope * np.arange(len(places))
+    number = np.arange(len(places))
+    slope = np.polyfit(number, found, 1, w=np.sqrt(weights))[0]
+    usual = CELL * min(USUAL_LENGTHS_MM, key=lambda length: abs(slope / CELL / length - 1))
+    if touching and abs(slope / usual - 1) < PITCH_TRUST:
+        slope = usual  # the grid's scale is known better than single ends
+    # The median: the first end is often told worse than the others, beside a pulse or the edge of the paper.
+    return np.median((found - slope * number)[weights > 0]) + slope * number
 
 
 def _own_end(profile: np.ndarray, left: float, right: float, row: Row) -> float:

@@ -18,7 +18,8 @@ MIN_PITCH_MM = 6.0  # no two rows are closer
 MIN_ROW_MM = 18.0  # a row is at least so long
 REACH_MM = 45.0  # a trace leaves its zero line by at most so much
 MISMATCH = 0.7  # cost of a pixel whose own zero line is 1 mm from the row's
-MAX_MISMATCH = 6.0  # largest such cost
+MAX_MISMATCH = 6.0  # such cost beyond which it grows slowly: a wandering trace seems to have a zero line elsewhere
+FAR_MISMATCH = 0.1  # how slowly, for 1 mm
 STEP_COST = 0.01  # cost of a step of one pixel up or down
 NEAR = 5  # px about a path that its height is averaged over
 SURE = 0.3  # probability above which a trace is taken as read
@@ -59,7 +60,9 @@ def read_rows(reading: PageReading) -> list[Row]:
     tops = [int(zero) - reach for zero in zeros]
     scores = np.stack([_row_score(reading, zero, top, top + 2 * reach) for zero, top in zip(zeros, tops, strict=True)])
     paths = best_paths(scores, STEP_COST)
-    rows = [_row(zero, top, score, path) for zero, top, score, path in zip(zeros, tops, scores, paths, strict=True)]
+    rows = [
+        _row(reading, zero, top, score, path) for zero, top, score, path in zip(zeros, tops, scores, paths, strict=True)
+    ]
     return _without_doubles(rows)
 
 
@@ -122,8 +125,9 @@ def _row_score(reading: PageReading, zero: float, top: int, bottom: int) -> np.n
     first, last = max(top, 0), min(bottom, height)
     columns, pixels = np.arange(width) // 2, np.arange(first, last)
     own_zero = (pixels + 0.5)[:, None] / PX_PER_MM + reading.offset[np.ix_(pixels // 2, columns)]
-    mismatch = MISMATCH * np.maximum(np.abs(own_zero - zero / PX_PER_MM) - 1.0, 0)
-    score[first - top : last - top] = np.clip(reading.trace[first:last], -8, 8) - np.minimum(mismatch, MAX_MISMATCH)
+    mismatch = np.maximum(np.abs(own_zero - zero / PX_PER_MM) - 1.0, 0)
+    cost = np.minimum(MISMATCH * mismatch, MAX_MISMATCH + FAR_MISMATCH * mismatch)
+    score[first - top : last - top] = np.clip(reading.trace[first:last], -8, 8) - cost
     return score
 
 
@@ -160,13 +164,15 @@ def _argmax_so_far(x: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(np.where(x == largest, np.arange(x.shape[-1]), 0), axis=-1)
 
 
-def _row(zero: float, top: int, score: np.ndarray, path: np.ndarray) -> Row:
+def _row(reading: PageReading, zero: float, top: int, score: np.ndarray, path: np.ndarray) -> Row:
     """The height of a path to a fraction of a pixel, and where it is sure."""
+    columns = np.arange(len(path))
     around = np.clip(path + np.arange(-NEAR, NEAR + 1)[:, None], 0, len(score) - 1)
-    values = score[around, np.arange(len(path))]
+    values = score[around, columns]
     weights = np.exp(values - values.max(axis=0))
     y = top + (weights * (around + 0.5)).sum(0) / weights.sum(0)
-    sureness = _sigmoid(values.max(axis=0))
+    # A wandering trace is sure, although its zero line seems to be elsewhere.
+    sureness = _sigmoid(reading.trace[np.clip(top + around, 0, len(reading.trace) - 1), columns].max(axis=0))
     sure = _bridge(gaussian_filter1d(sureness, 1.5) > SURE, round(HOLE_MM * PX_PER_MM))
     return Row(float(zero), y, sureness, sure)
 
