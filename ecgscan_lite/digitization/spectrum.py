@@ -14,11 +14,13 @@ from scipy import fft, ndimage
 
 WORKING_AREA = 2_000_000  # px, at most, of the image in which a grid is looked for
 TILE, STEP = 256, 128  # px of the working image
+TRACE = 0.85  # brightness relative to its surroundings below which a pixel is not taken for paper or grid
+LIMIT, MIN_LIMIT = 4.0, 0.01  # of contrast: in units of its 70th percentile, and at least
 MIN_DARKNESS = 0.15  # share of white below which paper is not made brighter
 ANGLES = np.deg2rad(np.arange(-90.0, 90.0))  # of directions across lines, from the x axis towards the y axis
 BINS_PER_FREQUENCY = 2  # polar spectra are sampled at half the distance of the tile's frequencies
-HARMONICS = np.arange(1, 11)  # of 0.2 cycles/mm
-WEIGHTS = np.where(HARMONICS == 5, 1.0, np.where(HARMONICS == 10, 0.6, HARMONICS**-0.5))
+HARMONICS = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20])  # of 0.2 cycles/mm
+WEIGHTS = np.where(HARMONICS % 5 == 0, (HARMONICS / 5) ** -0.5, HARMONICS**-0.5)  # those of 1 mm count more
 PEAK = 1.5  # natural logarithm of a peak's power over the median of its ring, below which it counts for nothing
 MAX_PEAK = 5.0  # and the value at which it counts no more
 RAY_WINDOW = 40  # samples of a ray that a peak is compared with
@@ -68,6 +70,7 @@ def local_contrast(rgb: np.ndarray) -> np.ndarray:
     """Darkness of each colour relative to its surroundings, so that shadows vanish. Shape: float32 (h, w, 3)."""
     window = max(9, max(rgb.shape) // 32)
     paper = ndimage.uniform_filter(rgb, (window, window, 0), mode="nearest")
+    paper = ndimage.uniform_filter(np.maximum(rgb, TRACE * paper), (window, window, 0), mode="nearest")
     return 1 - rgb / np.maximum(paper, MIN_DARKNESS)
 
 
@@ -91,7 +94,7 @@ def colour_directions(contrast: np.ndarray) -> list[np.ndarray]:
 
 def limited(plane: np.ndarray) -> np.ndarray:
     """A picture whose strongest contrasts are those of a grid's lines, not of a trace's. Shape: (h, w)."""
-    limit = 3 * float(np.mean(np.abs(plane))) + 1e-6
+    limit = max(LIMIT * float(np.percentile(np.abs(plane[::3, ::3]), 70)), MIN_LIMIT)
     return np.clip(plane, -limit, limit) / limit
 
 
