@@ -7,7 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 SCREEN_SIZE = 600  # px, longer side of the image that brightness is judged by
-DARK, STRONG = 0.45, 0.2  # brightness of a dark ground, and difference from the ground of traces and text
+GROUND_WEIGHT, MIN_SPREAD = 4.0, 1e-6  # of the ground's brightness against skewness, and least variance that has one
 INK = 4  # px of the page that are one of the picture in which ink is looked for
 INK_SHARE = 4.0  # per cent of a page, the darkest, that is taken for ink
 
@@ -17,15 +17,17 @@ MIN_INK = 0.4  # contrast of ink relative to that of the darkest parts
 def is_inverted(image: np.ndarray) -> bool:
     """Whether an image shows light traces on a dark ground, as screens do. Shape: uint8 (H, W, 3).
 
-    A photograph taken in the dark has a dark ground too, but its traces and its text are darker than that.
+    The sign of the skewness says whether thin things, traces and text, are brighter or darker than what is around
+    them; the brightness of the ground says the rest. A photograph taken in the dark has dark paper, but darker traces.
     """
     picture = Image.fromarray(image).convert("L")
     picture.thumbnail((SCREEN_SIZE, SCREEN_SIZE))
     grey = np.asarray(picture, dtype=np.float32) / 255
     ground = ndimage.median_filter(grey, 9)
     difference = grey - ground
-    brighter, darker = (np.sum(np.square(difference[sign * difference > STRONG])) for sign in (1, -1))
-    return bool(np.median(ground) < DARK and brighter > 2 * darker)
+    spread = float(np.mean(np.square(difference)))
+    skewness = float(np.mean(difference**3)) / spread**1.5 if spread > MIN_SPREAD else 0.0
+    return bool(skewness > GROUND_WEIGHT * (float(np.median(ground)) - 0.5))
 
 
 def dark_on_light(image: np.ndarray) -> np.ndarray:
