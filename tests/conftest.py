@@ -36,6 +36,12 @@ def cinc_root() -> Path:
 
 
 @pytest.fixture
+def foreign_pages() -> Path:
+    """Pages of PTB-XL records drawn by other programs, with their scale in PAIRS.tsv."""
+    return _data_folder("foreign-pages")
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 

@@ -29,9 +29,10 @@ class Bend:
 
     def displacement(self, mm: np.ndarray) -> np.ndarray:
         """Displacement at points of the projected page, mm. Shape: (..., 2) -> (..., 2)."""
-        at = np.moveaxis((np.asarray(mm) - self.origin) / NODE_MM, -1, 0)[::-1]
+        mm = np.asarray(mm, float)
+        at = ((mm - self.origin) / NODE_MM).reshape(-1, 2).T[::-1]
         parts = [ndimage.map_coordinates(c, at, order=3, mode="nearest", prefilter=False) for c in self.coefficients]
-        return np.stack(parts, axis=-1)
+        return np.stack(parts, axis=-1).reshape(mm.shape)
 
     def apply(self, mm: np.ndarray) -> np.ndarray:
         """Points of the page of points of the projected page. Shape: (..., 2) -> (..., 2)."""

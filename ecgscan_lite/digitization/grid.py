@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from ecgscan_lite.digitization import phase
 from ecgscan_lite.digitization.bends import Bend, fit_bend
 from ecgscan_lite.digitization.digitization import DigitizationError
+from ecgscan_lite.digitization.faint import is_evident, search_homography
 from ecgscan_lite.digitization.homography import (
     apply_homography,
     fit_homography,
@@ -21,13 +22,14 @@ from ecgscan_lite.digitization.phase import Carrier, best_carrier, cell_centres,
 from ecgscan_lite.digitization.spectrum import TileLattices, find_lattices, scale_prior, working_planes
 
 MIN_SIDE = 64  # px, of an image
+MIN_SCORE = 0.005  # mean over all tiles below which there is nothing to look for
 MIN_TILE_SCORE, MIN_TILES = 0.15, 0.08  # of a tile in both directions, and the share of tiles that reach it
 CLEAR_SCORE = 0.6  # of a page whose grid is beyond doubt
-MIN_COHERENT = 0.05  # share of the page's cells in which the grid's wave is seen
+MIN_COHERENT = 0.12  # share of the page on which the grid's waves are seen well enough to measure their phase
 CLEAR_SHARE = 0.2  # and share of such cells
 MAX_PLANE_MM = 1000.0
+FAINT_CONFIDENCE = 0.25  # in a grid that only all tiles together show
 UNSEEN_CONFIDENCE = 0.2  # in a scale that is given and can't be verified
-REFINEMENTS = 2
 NO_GRID = "no ECG grid found: give a sharp image of the whole page, or the scale (px_per_mm=)"
 
 
@@ -80,16 +82,11 @@ def find_grid(image: np.ndarray, px_per_mm: float | None = None) -> Grid:
     size = planes[0].shape
     known = None if px_per_mm is None else px_per_mm / reduction
     lattices = find_lattices(planes, scale_prior(size, known))
-    seen = lattices.scores.min(axis=1) > MIN_TILE_SCORE
-    if np.mean(seen) < MIN_TILES:
-        return _grid_without_lines(image.shape[:2], px_per_mm)
-    to_page = first_homography(lattices, seen, size)
     plane = planes[lattices.plane]
-    for _ in range(REFINEMENTS):
-        to_page = refine_homography(plane, to_page)
-    grid = measure(plane, to_page, lattices.score)
-    if grid is None:
+    to_page = page_homography(plane, lattices)
+    if to_page is None:
         return _grid_without_lines(image.shape[:2], px_per_mm)
+    grid = measure(plane, to_page, lattices.score)
     enlarge = np.diag([reduction_of(image, plane, 1), reduction_of(image, plane, 0), 1.0])
     return replace(grid, homography=enlarge @ grid.homography, px_per_mm=grid.px_per_mm * reduction)
 
@@ -99,11 +96,34 @@ def reduction_of(image: np.ndarray, plane: np.ndarray, axis: int) -> float:
     return image.shape[axis] / plane.shape[axis]
 
 
-def first_homography(lattices: TileLattices, seen: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The map from image to page that agrees with the spectra of tiles. Shape: (3, 3)."""
-    jacobians = lattice_jacobians(lattices.angles, lattices.scales)
-    weights = np.where(seen[:, None], lattices.scores, 1e-3)
-    return fit_homography(lattices.centres, jacobians, weights, size)[0]
+def page_homography(plane: np.ndarray, lattices: TileLattices) -> np.ndarray | None:
+    """The map from px of the working image to mm of the page; None if no grid is seen. Shape: (3, 3).
+
+    Where the waves of the grid are seen on the page that the spectra of single tiles give, their phase refines it;
+    else all spectra together decide.
+    """
+    seen = lattices.scores.min(axis=1) > MIN_TILE_SCORE
+    if np.mean(seen) >= MIN_TILES:
+        weights = np.where(seen[:, None], lattices.scores, 1e-3)
+        jacobians = lattice_jacobians(lattices.angles, lattices.scales)
+        to_page = fit_homography(lattices.centres, jacobians, weights, plane.shape)[0]
+        if coherent_share(plane, to_page) > MIN_COHERENT:
+            return refine_homography(plane, refine_homography(plane, to_page))
+    if lattices.score < MIN_SCORE:
+        return None
+    to_page = search_homography(lattices, plane.shape)
+    if not is_evident(lattices, to_page):
+        return None
+    if coherent_share(plane, to_page) > MIN_COHERENT:
+        return refine_homography(plane, refine_homography(plane, to_page))
+    return to_page
+
+
+def coherent_share(plane: np.ndarray, to_page: np.ndarray) -> float:
+    """Share of the page on which the waves of its grid are seen in both directions."""
+    straight, inside, _ = straight_plane(plane, to_page)
+    weight = np.sqrt(best_carrier(straight, 0).weight * best_carrier(straight, 1).weight)
+    return float(weight.sum() * phase.CELL**2 / max(1, inside.sum()))
 
 
 def straight_plane(plane: np.ndarray, to_page: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -144,31 +164,30 @@ def refine_homography(plane: np.ndarray, to_page: np.ndarray) -> np.ndarray:
     return fit_homography(xy, jacobians, np.maximum(chosen, 1e-3), plane.shape)[0]
 
 
-def measure(plane: np.ndarray, to_page: np.ndarray, score: float) -> Grid | None:
+def measure(plane: np.ndarray, to_page: np.ndarray, score: float) -> Grid:
     """Move the page's lines of 5 mm to multiples of 5 mm, and say how far the lines are from their places.
 
     Returns:
-        The grid in pixels of the working image; None if hardly anything of a grid is seen on the straightened page.
+        The grid in pixels of the working image.
     """
     straight, inside, low = straight_plane(plane, to_page)
     carriers = [best_carrier(straight, axis) for axis in (0, 1)]
     weight = np.sqrt(carriers[0].weight * carriers[1].weight)
-    covered = inside[phase.CELL // 2 :: phase.CELL, phase.CELL // 2 :: phase.CELL]
-    share = float(weight.sum() / max(1, covered.sum()))
-    if share < MIN_COHERENT:
-        return None
+    share = float(weight.sum() * phase.CELL**2 / max(1, inside.sum()))
     shift = np.array([line_offset(straight, carrier) for carrier in carriers]) - low
     to_page = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1.0]]) @ to_page
     centres = cell_centres(weight.shape) + low + shift
     moved = np.stack([carrier.displacement() for carrier in carriers], axis=-1)
     bend, residual = fit_bend(centres, moved, np.stack([carrier.weight for carrier in carriers], axis=-1))
+    if share < MIN_COHERENT:
+        bend = None
     there = centres[weight > 0.2 * weight.max()]
     margin = phase.CELL_MM
     area = np.concatenate([np.percentile(there, 1, axis=0) - margin, np.percentile(there, 99, axis=0) + margin])
     jacobians = homography_jacobians(to_page, apply_homography(np.linalg.inv(to_page), there))
     scale = float(np.mean(np.abs(np.linalg.det(jacobians)) ** -0.5))
     confidence = min(1.0, score / CLEAR_SCORE) * min(1.0, share / CLEAR_SHARE) * float(np.exp(-((residual / 0.3) ** 2)))
-    return Grid(np.linalg.inv(to_page), scale, residual, bend, area, confidence)
+    return Grid(np.linalg.inv(to_page), scale, residual, bend, area, max(FAINT_CONFIDENCE, confidence))
 
 
 def line_offset(straight: np.ndarray, carrier: Carrier) -> float:

@@ -66,8 +66,14 @@ def fit_homography(
         residuals, np.append(start.ravel(), [0, 0]), bounds=(-bounds, bounds), loss="cauchy", f_scale=TOLERANCE,
         x_scale=np.append(np.full(4, np.abs(start).max()), [0.1, 0.1]), max_nfev=60,
     )  # fmt: skip
-    to_local = np.array([[1 / radius, 0, -centre[0] / radius], [0, 1 / radius, -centre[1] / radius], [0, 0, 1]])
-    return matrix_of(fit.x) @ to_local, np.linalg.norm(errors(fit.x), axis=2)
+    return centred(matrix_of(fit.x), size), np.linalg.norm(errors(fit.x), axis=2)
+
+
+def centred(matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map from units of half the image's longer side about its centre as one from px. Shape: (3, 3) -> (3, 3)."""
+    radius = max(size) / 2
+    x, y = np.array(size[::-1]) / 2
+    return matrix @ np.array([[1 / radius, 0, -x / radius], [0, 1 / radius, -y / radius], [0, 0, 1]])
 
 
 def matrix_of(p: np.ndarray) -> np.ndarray:

@@ -12,19 +12,22 @@ import numpy as np
 from PIL import Image
 from scipy import fft, ndimage
 
-WORKING_AREA = 2_000_000  # px, at most, of the image in which a grid is looked for
+WORKING_AREA, WORKING_SIDE = 2_000_000, 2400  # px, at most, of the image in which a grid is looked for
 TILE, STEP = 256, 128  # px of the working image
+TRACE = 0.85  # brightness relative to its surroundings below which a pixel is not taken for paper or grid
+LIMIT, MIN_LIMIT = 4.0, 0.01  # of contrast: in units of its 70th percentile, and at least
 MIN_DARKNESS = 0.15  # share of white below which paper is not made brighter
 ANGLES = np.deg2rad(np.arange(-90.0, 90.0))  # of directions across lines, from the x axis towards the y axis
 BINS_PER_FREQUENCY = 2  # polar spectra are sampled at half the distance of the tile's frequencies
-HARMONICS = np.arange(1, 11)  # of 0.2 cycles/mm
-WEIGHTS = np.where(HARMONICS == 5, 1.0, np.where(HARMONICS == 10, 0.6, HARMONICS**-0.5))
+HARMONICS = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20])  # of 0.2 cycles/mm
+WEIGHTS = np.where(HARMONICS % 5 == 0, (HARMONICS / 5) ** -0.5, HARMONICS**-0.5)  # those of 1 mm count more
 PEAK = 1.5  # natural logarithm of a peak's power over the median of its ring, below which it counts for nothing
 MAX_PEAK = 5.0  # and the value at which it counts no more
 RAY_WINDOW = 40  # samples of a ray that a peak is compared with
 LOWEST = 6  # samples of a ray next to zero, that shading has
 SCALES_STEP = 0.02  # of the logarithm of the scale
-MIN_LENGTH, MAX_LENGTH, MAX_BREADTH = 110.0, 600.0, 480.0  # mm, of the longer and the shorter side of an image
+MIN_LENGTH, MAX_LENGTH = 110.0, 600.0  # mm, of the longer side of an image
+MAX_BREADTH, MAX_TALL = 480.0, 1100.0  # mm, of the sides of one with a row for each of many leads
 USUAL_LENGTH = 290.0
 MIN_SCALE = 1.5  # px/mm
 
@@ -38,16 +41,22 @@ class TileLattices:
         angles: directions across the lines x = const. and y = const., radians. Shape: (T, 2).
         scales: px/mm along these directions. Shape: (T, 2).
         scores: height of the combs in both directions. Shape: (T, 2).
-        score: mean score of the page's best scale and direction.
+        angle: the page's best direction, radians.
+        scale: and its best scale, px/mm.
+        score: mean score of these.
         plane: index of the colour in which the grid is clearest.
+        polar: the spectra, as of `polar_spectra`. Shape: (T, directions, frequencies).
     """
 
     centres: np.ndarray
     angles: np.ndarray
     scales: np.ndarray
     scores: np.ndarray
+    angle: float
+    scale: float
     score: float
     plane: int
+    polar: np.ndarray
 
 
 def working_planes(image: np.ndarray) -> tuple[list[np.ndarray], float]:
@@ -57,7 +66,7 @@ def working_planes(image: np.ndarray) -> tuple[list[np.ndarray], float]:
     pixels of the original image for one pixel of these.
     """
     height, width = image.shape[:2]
-    reduction = max(1.0, float(np.sqrt(height * width / WORKING_AREA)))
+    reduction = max(1.0, float(np.sqrt(height * width / WORKING_AREA)), max(height, width) / WORKING_SIDE)
     size = max(1, round(width / reduction)), max(1, round(height / reduction))
     small = image if reduction == 1 else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
     contrast = local_contrast(small.astype(np.float32) / 255)
@@ -68,6 +77,7 @@ def local_contrast(rgb: np.ndarray) -> np.ndarray:
     """Darkness of each colour relative to its surroundings, so that shadows vanish. Shape: float32 (h, w, 3)."""
     window = max(9, max(rgb.shape) // 32)
     paper = ndimage.uniform_filter(rgb, (window, window, 0), mode="nearest")
+    paper = ndimage.uniform_filter(np.maximum(rgb, TRACE * paper), (window, window, 0), mode="nearest")
     return 1 - rgb / np.maximum(paper, MIN_DARKNESS)
 
 
@@ -91,7 +101,7 @@ def colour_directions(contrast: np.ndarray) -> list[np.ndarray]:
 
 def limited(plane: np.ndarray) -> np.ndarray:
     """A picture whose strongest contrasts are those of a grid's lines, not of a trace's. Shape: (h, w)."""
-    limit = 3 * float(np.mean(np.abs(plane))) + 1e-6
+    limit = max(LIMIT * float(np.percentile(np.abs(plane[::3, ::3]), 70)), MIN_LIMIT)
     return np.clip(plane, -limit, limit) / limit
 
 
@@ -148,7 +158,9 @@ def polar_spectra(power: np.ndarray) -> np.ndarray:
 
 def dominant_angle(polar: np.ndarray) -> float:
     """Direction of a page's grid, radians in [-pi/4, pi/4): where both directions of most tiles have their peaks."""
-    energy = ndimage.maximum_filter1d(polar.mean(axis=2), 3, axis=1, mode="wrap")  # (T, angles)
+    coarse = 1 / np.arange(LOWEST, polar.shape[2])  # diagonals of a grid, of dots above all, have peaks too, but finer
+    energy = polar[..., LOWEST:] @ coarse.astype(np.float32)  # (T, angles)
+    energy = ndimage.maximum_filter1d(energy, 3, axis=1, mode="wrap")
     both = np.sqrt(energy * np.roll(energy, 90, axis=1)).mean(axis=0)
     both = ndimage.gaussian_filter1d(both, 1.0, mode="wrap")
     return float(ANGLES[45 + np.argmax(both[45:135])])
@@ -198,7 +210,8 @@ def find_lattices(planes: list[np.ndarray], prior: ScalePrior) -> TileLattices:
     strength = [float(comb_scores(row, prior.scales[best_scale : best_scale + 1]).mean()) for row in rows]
     return TileLattices(
         spectra[0][0], np.deg2rad(near[at] + angle), prior.scales[first + scale], scores,
-        float(total[best_angle, best_scale]), int(np.argmax(strength)),
+        float(np.deg2rad(angle + near[best_angle])), float(prior.scales[best_scale]),
+        float(total[best_angle, best_scale]), int(np.argmax(strength)), polar,
     )  # fmt: skip
 
 
@@ -214,7 +227,8 @@ def scale_prior(size: tuple[int, int], px_per_mm: float | None = None) -> ScaleP
     """Scales of an image of this size: its sides are as long as those of recordings, or the scale is known to 10 %."""
     sides = np.array(size)
     if px_per_mm is None:
-        low, high = min(sides.max() / MAX_LENGTH, sides.min() / MAX_BREADTH), sides.max() / MIN_LENGTH
+        low = max(min(sides.max() / MAX_LENGTH, sides.min() / MAX_BREADTH), sides.max() / MAX_TALL)
+        high = sides.max() / MIN_LENGTH
     else:
         low, high = 0.9 * px_per_mm, 1.1 * px_per_mm
     low = max(low, MIN_SCALE)
