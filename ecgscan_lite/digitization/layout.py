@@ -20,7 +20,7 @@ NAMES = WORDS[1:14]  # of leads; the last is -aVR
 SEEN = 0.35  # probability from which on a cell belongs to a name
 CLOSE_MM = 3.0  # names lie this near to where those of the other strips are
 UNREAD = 0.03  # probability of any name for a strip where none was read
-OTHER_ORDER = 5.0  # by how much names in no known order have to be better, nats
+OTHER_ORDER = 10.0  # by how much names in no known order have to be better, nats
 RHYTHM_PRIOR = {"II": 0.6, "V1": 0.15, "V5": 0.15}
 
 

@@ -14,6 +14,8 @@ from ecgscan_lite.digitization.reader_net import CELL
 from ecgscan_lite.digitization.trace import Row
 
 COLUMNS = (1, 2, 3, 4)  # numbers of columns that pages have
+MIN_LENGTH_MM = 20.0  # of a strip
+MAX_CUT = 0.7  # share of the last column that may be cut off
 GAPS_MM = np.arange(0, 10.5, 0.5)  # between columns
 NEAR_CELLS = 2  # an end lies so near to the trace
 BUMP = 5  # cells over which what the map says of an end reaches
@@ -48,17 +50,23 @@ def find_segments(reading: PageReading, rows: list[Row], columns: int | None = N
     lefts = _candidates(ends[:, 0].sum(0), first)
     rights = _candidates(ends[:, 1].sum(0), last)
     best, chosen = -np.inf, None
-    for left, right, n, gap in product(lefts, rights, (columns,) if columns else COLUMNS, GAPS_MM):
-        length = (right - left - (n - 1) * gap) / n
-        if length < 20 or (n == 1 and gap):
+    for left, n, gap in product(lefts, (columns,) if columns else COLUMNS, GAPS_MM):
+        if n == 1 and gap:
             continue
-        starts = left + np.arange(n) * (length + gap)
-        begin, end = _at(wide[:, 0], starts), _at(wide[:, 1], starts + length)
-        breaks = (begin[:, 1:] + end[:, :-1] - 2 * DOUBT).sum(1)
-        score = begin[:, 0].sum() + end[:, -1].sum() + np.maximum(breaks, 0).sum()
-        score += EDGE_TRUST * len(rows) * ((abs(left - first) < 3) + (abs(right - last) < 3)) - 0.01 * gap
-        if score > best:
-            best, chosen = score, (starts, length, _divided(breaks) if n > 1 else np.zeros(len(rows), bool))
+        # The whole may end where an end is seen, or beyond the image: the last column of a cropped page is cut off.
+        usual = [left + n * length + (n - 1) * gap for length in USUAL_LENGTHS_MM]
+        cut = [right for right in usual if last + 5 < right < last + MAX_CUT * (right - left) / n]
+        for right in [*rights, *cut]:
+            length = (right - left - (n - 1) * gap) / n
+            if length < MIN_LENGTH_MM:
+                continue
+            starts = left + np.arange(n) * (length + gap)
+            begin, end = _at(wide[:, 0], starts), _at(wide[:, 1], starts + length)
+            breaks = (begin[:, 1:] + end[:, :-1] - 2 * DOUBT).sum(1)
+            score = begin[:, 0].sum() + end[:, -1].sum() + np.maximum(breaks, 0).sum()
+            score += EDGE_TRUST * len(rows) * ((abs(left - first) < 3) + (abs(right - last) < 3)) - 0.01 * gap
+            if score > best:
+                best, chosen = score, (starts, length, _divided(breaks) if n > 1 else np.zeros(len(rows), bool))
     if chosen is None:
         return [[Segment(r, 0, first * CELL, last * CELL)] for r in range(len(rows))]
     starts, length, divided = chosen

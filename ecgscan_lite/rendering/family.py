@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ecgscan_lite.ecg.leads import CHEST_LEADS, LEADS, LIMB_LEADS
-from ecgscan_lite.rendering.layout import CABRERA_LIMB_LEADS, FONTS, Layout, Text
+from ecgscan_lite.rendering.layout import CABRERA_LIMB_LEADS, FONTS, LAYOUTS, Layout, Text
 from ecgscan_lite.rendering.paper import Paper
 
 FAMILY = tomllib.loads(Path(__file__).with_name("family.toml").read_text(encoding="utf-8"))
@@ -20,20 +21,29 @@ _COLOURS = {
 _INKS = {"black": (15, 15, 20), "grey": (80, 80, 85), "blue": (25, 35, 125)}
 
 
-def sample_page(rng: np.random.Generator) -> tuple[Layout, Paper]:
-    """A layout and a paper as some maker might print them."""
-    return sample_layout(rng), sample_paper(rng)
+def sample_page(rng: np.random.Generator, like: str | None = None) -> tuple[Layout, Paper]:
+    """A layout and a paper as some maker might print them; `like` is one of `LAYOUTS` whose leads the layout has."""
+    return sample_layout(rng, like), sample_paper(rng)
 
 
-def sample_layout(rng: np.random.Generator) -> Layout:
-    """Leads, rows, scales, labels, pulses, separators and print as some maker might choose them."""
+def sample_layout(rng: np.random.Generator, like: str | None = None) -> Layout:
+    """Leads, rows, scales, labels, pulses, separators and print as some maker might choose them.
+
+    Args:
+        rng: source of all choices.
+        like: one of `LAYOUTS`, whose leads the rows have; None chooses them too.
+    """
     pick, between = _Chooser(rng).pick, _Chooser(rng).between
-    names = list(FAMILY["arrangements"])
-    weights = np.array([FAMILY["arrangements"][name]["weight"] for name in names])
-    name = str(rng.choice(names, p=weights / weights.sum()))
-    arrangement = FAMILY["arrangements"][name]
-    rhythm = tuple((str(pick("rhythm")),) for _ in range(_choose(rng, arrangement["rhythm"])))
-    rows = (*_rows(rng, name, str(pick("order"))), *rhythm)
+    if like is None:
+        names = list(FAMILY["arrangements"])
+        weights = np.array([FAMILY["arrangements"][name]["weight"] for name in names])
+        name = str(rng.choice(names, p=weights / weights.sum()))
+        arrangement = FAMILY["arrangements"][name]
+        rhythm = tuple((str(pick("rhythm")),) for _ in range(_choose(rng, arrangement["rhythm"])))
+        rows = (*_rows(rng, name, str(pick("order"))), *rhythm)
+    else:
+        name, rows = like, LAYOUTS[like].rows
+        arrangement = FAMILY["arrangements"][like.split("+")[0].split("-")[0]]
     speed, gain, pulse_at = pick("speed"), pick("gain"), pick("pulse_at")
     before, wide, after = rng.uniform(0, 2), 0.2 * speed, rng.uniform(0, 3)
     pulse_gap = pick("pulse_gap") * rng.uniform(0.7, 1.3)
@@ -43,7 +53,7 @@ def sample_layout(rng: np.random.Generator) -> Layout:
     # Labels stay nearer to their own row than to the next.
     label_y = float(np.clip(between("label_y"), -0.45 * pitch, 0.3 * pitch))
     layout = Layout(
-        name, rows=rows, pitch=float(pitch), seconds=_seconds(rng, rows, speed), speed=speed, gain=gain,
+        name, rows=rows, pitch=float(pitch), seconds=_seconds(rng, speed), speed=speed, gain=gain,
         left=before_traces + between("left"), right=between("right"), label=(between("label_x"), label_y),
         label_height=min(between("label_height"), 0.3 * pitch), pulse=(before, wide, after), pulse_at=pulse_at,
         chest_gain=gain / 2 if rng.random() < 0.04 else None, label_at=lower, separator=pick("separator"),
@@ -98,7 +108,7 @@ def _rgb(colour: np.ndarray) -> tuple[int, int, int]:
     return tuple(int(c) for c in np.clip(colour, 0, 255))
 
 
-def _seconds(rng: np.random.Generator, rows: tuple[tuple[str, ...], ...], speed: float) -> float:
+def _seconds(rng: np.random.Generator, speed: float) -> float:
     """Time that a row shows; fast paper is often as wide as slow paper."""
     seconds = _choose(rng, FAMILY["choices"]["seconds"])
     return seconds / 2 if speed == 50 and rng.random() < 0.6 else seconds
@@ -129,8 +139,6 @@ def _rows(rng: np.random.Generator, name: str, order: str) -> tuple[tuple[str, .
 
 def _with_print(rng: np.random.Generator, layout: Layout) -> Layout:
     """The layout with lines of text above and below its rows, and ticks of a time axis."""
-    from dataclasses import replace
-
     words, (low, high) = FAMILY["text"], FAMILY["ranges"]["text_height"]
     texts, height = [], float(rng.uniform(low, high))
     top, bottom = layout.above, layout.height - layout.below
