@@ -16,6 +16,9 @@ from ecgscan_lite.ecg.leads import LEADS
 WORDS = ("", *LEADS, "-aVR", "25 mm/s", "50 mm/s", "5 mm/mV", "10 mm/mV", "20 mm/mV")
 CELL = 8  # px of a cell of the coarse outputs: 1 mm
 TURN_CELL = 32  # px of a cell of the orientation
+#: Probability of a trace on its very centre line. As it is below 1, the logits of pixels beside the line fall as a
+#: Gaussian's logarithm does, so that one map serves both losses, that of each pixel and that of each column.
+CENTRE = 0.6
 OFFSET_MM = 10.0  # unit of the distance from the zero line
 _WIDTHS = (24, 32, 48, 80, 112, 128)
 

@@ -11,6 +11,7 @@ from scipy.signal import find_peaks
 
 from ecgscan_lite.digitization.digitization import PX_PER_MM
 from ecgscan_lite.digitization.reader import PageReading
+from ecgscan_lite.digitization.reader_net import CENTRE
 
 BIN_MM = 0.25  # of the histogram of zero lines
 SPREAD_MM = 0.9  # smoothing of that histogram: what the network's distances from the zero line are off by
@@ -97,7 +98,7 @@ def find_zero_lines(reading: PageReading) -> np.ndarray:
     Each pixel of a trace votes for the height of its own zero line; rows are the peaks of the votes. Shape: (R,).
     """
     height, width = reading.offset.shape
-    probability = _sigmoid(reading.trace)[: height * 2, : width * 2]
+    probability = _probability(reading.trace)[: height * 2, : width * 2]
     probability = np.pad(probability, ((0, 2 * height - len(probability)), (0, 2 * width - probability.shape[1])))
     probability = probability.reshape(height, 2, width, 2).max((1, 3))
     y, x = np.nonzero(probability > SURE)
@@ -172,7 +173,7 @@ def _row(reading: PageReading, zero: float, top: int, score: np.ndarray, path: n
     weights = np.exp(values - values.max(axis=0))
     y = top + (weights * (around + 0.5)).sum(0) / weights.sum(0)
     # A wandering trace is sure, although its zero line seems to be elsewhere.
-    sureness = _sigmoid(reading.trace[np.clip(top + around, 0, len(reading.trace) - 1), columns].max(axis=0))
+    sureness = _probability(reading.trace[np.clip(top + around, 0, len(reading.trace) - 1), columns].max(axis=0))
     sure = _bridge(gaussian_filter1d(sureness, 1.5) > SURE, round(HOLE_MM * PX_PER_MM))
     return Row(float(zero), y, sureness, sure)
 
@@ -187,5 +188,6 @@ def _bridge(sure: np.ndarray, hole: int) -> np.ndarray:
     return closed
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+def _probability(logit: np.ndarray) -> np.ndarray:
+    """Probability of a trace in a pixel, relative to that on its centre line."""
+    return np.minimum(1 / (1 + np.exp(-np.clip(logit, -30, 30))) / CENTRE, 1.0)

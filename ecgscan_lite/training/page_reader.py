@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.digitization.reader_net import CELL, OFFSET_MM, TURN_CELL, ReaderNet, ReaderOutput, even_light
+from ecgscan_lite.digitization.reader import load_reader
+from ecgscan_lite.digitization.reader_net import CELL, CENTRE, OFFSET_MM, TURN_CELL, ReaderNet, ReaderOutput, even_light
 from ecgscan_lite.files import write_atomically
 from ecgscan_lite.training.reader_pages import Window, sample_window
 
@@ -80,7 +81,7 @@ def losses(output: ReaderOutput, windows: Sequence[Window]) -> dict[str, Tensor]
     heat, sigma = _heat(traces, SIZE)
     trace = output.trace[upright]
     found = {
-        "trace": F.binary_cross_entropy_with_logits(trace, heat),
+        "trace": F.binary_cross_entropy_with_logits(trace, CENTRE * heat),
         "height": _height_loss(trace, traces, sigma),
         "pulse": F.binary_cross_entropy_with_logits(output.pulse[upright], (~pulse.isnan()).float()),
         "offset": _offset_loss(output.offset[upright], traces, zeros, pulse),
@@ -166,10 +167,30 @@ def _turn_loss(logits: Tensor, windows: Sequence[Window]) -> Tensor:
     return F.cross_entropy(logits, turns, weight) if (turns >= 0).any() else logits.sum() * 0
 
 
-def train(corpora: Sequence[Corpus], out: Path, minutes: float, seed: int = 0, workers: int = 1) -> Path:
-    """Train for so many minutes of wall time, with a checkpoint every three; returns the weights' file."""
+def train(
+    corpora: Sequence[Corpus],
+    out: Path,
+    *,
+    minutes: float,
+    seed: int = 0,
+    workers: int = 1,
+    initial: Path | None = None,
+) -> Path:
+    """Train for so many minutes of wall time, with a checkpoint every three.
+
+    Args:
+        corpora: their training records are drawn.
+        out: folder of the checkpoint, from which an interrupted training goes on, and of the weights.
+        minutes: length of the training; the learning rate falls to its end.
+        seed: seed of the weights and pages.
+        workers: processes that print pages.
+        initial: weights to begin with, such as those in the package; None begins with random ones.
+
+    Returns:
+        The weights' file: those of the exponential moving average.
+    """
     torch.manual_seed(seed)
-    net = ReaderNet().to(memory_format=torch.channels_last)
+    net = (load_reader(initial).train() if initial else ReaderNet()).to(memory_format=torch.channels_last)
     average = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
     checkpoint, step, spent = out / "checkpoint.pt", 0, 0.0
@@ -186,7 +207,7 @@ def train(corpora: Sequence[Corpus], out: Path, minutes: float, seed: int = 0, w
     means: dict[str, float] = {}
     last = saved = time.monotonic()
     for windows in loader:
-        progress = min(1.0, spent / (60 * minutes))
+        progress = min(1.0, spent / max(60 * minutes, 1e-9))
         _set_rate(optimizer, step, progress)
         images = torch.stack([w.image for w in windows])
         output = net(even_light(images).to(memory_format=torch.channels_last))
@@ -249,11 +270,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that print pages")
+    parser.add_argument("--initial", type=Path, help="weights to begin with")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    corpora = [Corpus(path) for path in arguments.corpora]
-    print(train(corpora, arguments.out, arguments.minutes, arguments.seed, arguments.workers))
+    options = vars(arguments)
+    print(train([Corpus(path) for path in options.pop("corpora")], options.pop("out"), **options))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 
 from ecgscan_lite.digitization.digitization import PX_PER_MM
 from ecgscan_lite.digitization.reader import PageReading
-from ecgscan_lite.digitization.reader_net import CELL, WORDS
+from ecgscan_lite.digitization.reader_net import CELL, CENTRE, WORDS
 from ecgscan_lite.rendering import Layout, Paper, raster
 from ecgscan_lite.rendering.layout import Frame
 from ecgscan_lite.training import page_reader, reader_pages
@@ -24,7 +24,7 @@ def ideal_reading(signal: np.ndarray, fs: float, layout: Layout, paper: Paper) -
     traces, zeros, edges, ends = reader_pages._strip_truth(signal, spans, to_window, size, frame)
     pulse = reader_pages._pulse_truth(frame, paper, to_window, size)
     words = reader_pages._word_truth(frame, to_window, size).numpy()
-    heat = page_reader._heat(traces[None], size)[0][0].numpy().clip(1e-4, 1 - 1e-4)
+    heat = CENTRE * page_reader._heat(traces[None], size)[0][0].numpy().clip(1e-4, 1)
     y = np.arange(size // 2)[:, None] + 0.5
     offset = np.zeros((size // 2, size // 2), np.float32)
     for trace, zero in zip(traces, zeros.numpy(), strict=True):
