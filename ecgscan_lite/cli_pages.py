@@ -99,6 +99,7 @@ def embed(
     images: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
     weights: Annotated[str | None, typer.Option(help="A run's folder or a hub id; else the package's own.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Take images as they are, without straightening them.")] = False,
     seed: Seed = 0,
 ) -> None:
     """Embed images of ECGs: a row of features for each, for search, clustering or a classifier of your own."""
@@ -108,7 +109,7 @@ def embed(
     find_images(images)  # before the seconds that a model takes to load
     from ecgscan_lite.models.ecgscan import load
 
-    count, refused = write_embeddings(load(weights), images, out)
+    count, refused = write_embeddings(load(weights), images, out, straighten=not raw)
     print(f"{count} embeddings in {out}")
     end_if_refused(refused, "images")
 

@@ -17,21 +17,7 @@ from ecgscan_lite.digitization.images import FORMATS, ImageError, as_rgb, read_i
 if TYPE_CHECKING:
     from ecgscan_lite.digitization.images import ImageLike
 
-__all__ = ["FORMATS", "ImageError", "as_pages", "as_rgb", "each_image", "fit", "fitted_size", "read_image", "surround"]
-
-
-def as_pages(images: ImageLike | Iterable[ImageLike], height: int, width: int) -> Iterable[Tensor]:
-    """Each image fitted to (3, height, width) uint8, one after the other.
-
-    Args:
-        images: one image or several: paths, Pillow images, arrays or tensors. Arrays are uint8 (or floats from 0 to 1)
-            of shape (H, W), (H, W, 3), (3, H, W) or, for several, with a batch in front.
-
-    Raises:
-        ImageError: an image can't be read or has another shape.
-    """
-    for image in each_image(images):
-        yield fit(as_rgb(image), height, width)
+__all__ = ["FORMATS", "ImageError", "as_rgb", "each_image", "fit", "fitted_size", "read_image", "surround"]
 
 
 def each_image(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:

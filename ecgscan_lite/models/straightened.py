@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ def seen_pages(images: ImageLike | Iterable[ImageLike], size: tuple[int, int], s
     be read are fitted whole, with a warning.
 
     Args:
-        images: one image or several, as `preprocessing.as_pages` takes them.
+        images: one image or several, as `ECGScan.embed_images` takes them.
         size: height and width of the encoder's pages, px.
         straighten: whether to read them and draw them again; else they are fitted whole.
 
@@ -54,13 +55,13 @@ def seen_pages(images: ImageLike | Iterable[ImageLike], size: tuple[int, int], s
         ImageError: an image can't be read.
     """
     for number, image in enumerate(each_image(images)):
-        rgb = as_rgb(image)
+        rgb, name = as_rgb(image), image if isinstance(image, (str, Path)) else f"image {number}"
         found = None
         if straighten and tuple(rgb.shape[1:]) != size:
             try:
                 found = digitize(rgb)
             except DigitizationError as error:
-                warnings.warn(f"image {number} is taken as it is: {error}", stacklevel=4)
+                warnings.warn(f"{name} is taken as it is: {error}", stacklevel=4)
         yield SeenPage(fit(rgb, *size), None) if found is None else drawn_again(found, size)
 
 

@@ -28,6 +28,7 @@ from ecgscan_lite.training.reader_pages import Window, sample_window
 SIZE, BATCH = 512, 6  # px, windows
 PEAK_LR, WEIGHT_DECAY, MAX_GRAD_NORM = 2e-3, 1e-4, 5.0
 EMA = 0.998  # share that the averaged weights keep at each step
+SAVE_SECONDS = 180  # between checkpoints
 REACH = 16  # px to either side of a trace that its height is told from
 WEIGHTS = {
     "trace": 8.0,
@@ -190,52 +191,76 @@ def train(
         The weights' file: those of the exponential moving average.
     """
     torch.manual_seed(seed)
-    net = (load_reader(initial).train() if initial else ReaderNet()).to(memory_format=torch.channels_last)
-    average = copy.deepcopy(net)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
-    checkpoint, step, spent = out / "checkpoint.pt", 0, 0.0
+    run = ReaderTraining(initial)
+    checkpoint = out / "checkpoint.pt"
     if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
-        net.load_state_dict(state["net"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent"]
+        run.restore(checkpoint)
     loader = DataLoader(
-        Windows(corpora, seed + step), BATCH, num_workers=workers, collate_fn=list, persistent_workers=workers > 0,
-        multiprocessing_context="fork" if workers else None, prefetch_factor=4 if workers else None,
+        Windows(corpora, seed + run.steps), BATCH, num_workers=workers, collate_fn=list,
+        persistent_workers=workers > 0, multiprocessing_context="fork" if workers else None,
+        prefetch_factor=4 if workers else None,
     )  # fmt: skip
-    means: dict[str, float] = {}
     last = saved = time.monotonic()
     for windows in loader:
-        progress = min(1.0, spent / max(60 * minutes, 1e-9))
-        _set_rate(optimizer, step, progress)
-        images = torch.stack([w.image for w in windows])
-        output = net(even_light(images).to(memory_format=torch.channels_last))
-        parts = losses(output, windows)
-        loss = sum(WEIGHTS[name] * value for name, value in parts.items())
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), MAX_GRAD_NORM)
-        optimizer.step()
-        step += 1
-        _average(average, net, min(EMA, step / (step + 10)))
-        for name, value in parts.items():
-            means[name] = 0.98 * means.get(name, float(value.detach())) + 0.02 * float(value.detach())
+        run.step(windows, progress=min(1.0, run.seconds / max(60 * minutes, 1e-9)))
         now = time.monotonic()
-        spent, last = spent + now - last, now
-        done = spent >= 60 * minutes
-        if step % 100 == 0:
-            print(f"{step} steps, {spent / 60:.1f} min:", *(f"{n} {v:.4f}" for n, v in means.items()), flush=True)
-        if done or now - saved > 180:
+        run.seconds, last = run.seconds + now - last, now
+        if run.steps % 100 == 0:
+            print(run, flush=True)
+        done = run.seconds >= 60 * minutes
+        if done or now - saved > SAVE_SECONDS:
             saved = now
-            state = {"net": net.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
-                     "step": step, "spent": spent}  # fmt: skip
-            with write_atomically(checkpoint) as file:
-                torch.save(state, file)
-            save_weights(average, out / "reader.safetensors")
+            run.save(checkpoint)
+            save_weights(run.average, out / "reader.safetensors")
         if done:
-            return out / "reader.safetensors"
-    raise AssertionError("the windows are endless")
+            break
+    return out / "reader.safetensors"
+
+
+class ReaderTraining:
+    """The state of a training: the network, its average over the last steps, the optimizer, and how far it is.
+
+    Args:
+        initial: weights to begin with; None begins with random ones.
+    """
+
+    def __init__(self, initial: Path | None = None) -> None:
+        net = load_reader(initial).train() if initial else ReaderNet()
+        self.net = net.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.net)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
+        self.steps, self.seconds = 0, 0.0
+        self.means: dict[str, float] = {}  #: of the losses over the last steps
+
+    def step(self, windows: Sequence[Window], progress: float) -> None:
+        """One step of the optimizer; `progress` goes from 0 to 1 over the training."""
+        _set_rate(self.optimizer, self.steps, progress)
+        images = torch.stack([window.image for window in windows])
+        output = self.net(even_light(images).to(memory_format=torch.channels_last))
+        parts = losses(output, windows)
+        self.optimizer.zero_grad()
+        sum(WEIGHTS[name] * value for name, value in parts.items()).backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), MAX_GRAD_NORM)
+        self.optimizer.step()
+        self.steps += 1
+        _average(self.average, self.net, min(EMA, self.steps / (self.steps + 10)))
+        for name, value in parts.items():
+            self.means[name] = 0.98 * self.means.get(name, float(value.detach())) + 0.02 * float(value.detach())
+
+    def save(self, path: Path) -> None:
+        state = {name: getattr(self, name).state_dict() for name in ("net", "average", "optimizer")}
+        with write_atomically(path) as file:
+            torch.save(state | {"step": self.steps, "spent": self.seconds}, file)
+
+    def restore(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        for name in ("net", "average", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.steps, self.seconds = state["step"], state["spent"]
+
+    def __str__(self) -> str:
+        means = " ".join(f"{name} {mean:.4f}" for name, mean in self.means.items())
+        return f"{self.steps} steps, {self.seconds / 60:.1f} min: {means}"
 
 
 def save_weights(net: ReaderNet, path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ecgscan_lite.models.preprocessing import ImageError, as_pages, as_rgb, fit, read_image
+from ecgscan_lite.models.preprocessing import ImageError, as_rgb, each_image, fit, read_image
 
 
 def _gradient(height: int, width: int) -> np.ndarray:
@@ -53,8 +53,8 @@ def test_arrays_of_every_shape_are_one_image() -> None:
     channels_first = np.ascontiguousarray(pixels.transpose(2, 0, 1))
     for image in (pixels, channels_first, expected, pixels / np.float32(255), Image.fromarray(pixels)):
         assert torch.equal(as_rgb(image), expected)
-    assert len(list(as_pages(np.stack([pixels] * 3), 64, 64))) == 3
-    assert len(list(as_pages(pixels, 64, 64))) == 1
+    assert len(list(each_image(np.stack([pixels] * 3)))) == 3
+    assert len(list(each_image(pixels))) == 1
 
 
 def test_a_page_is_fitted_whole_and_centred_on_white() -> None:
