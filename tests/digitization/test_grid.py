@@ -204,11 +204,11 @@ def test_a_given_scale_stands_in_for_a_grid_that_is_not_seen_with_little_confide
 
 
 def test_a_given_scale_decides_where_two_are_possible() -> None:
-    """Squares of 20 px: they are 5 mm wide, or 2 mm."""
+    """Squares of 20 px are 5 mm wide, or, if the scale is said to be 20 px/mm, 1 mm."""
     squares = as_image(drawn_grid((800, 1200), scaling(4.0), minor=0.0))
-    assert find_grid(squares, px_per_mm=4.1).px_per_mm == pytest.approx(4.0, rel=0.003)
     assert find_grid(squares).px_per_mm == pytest.approx(4.0, rel=0.003)
-    assert find_grid(squares, px_per_mm=20.5).px_per_mm == pytest.approx(4.0, rel=0.1)
+    assert find_grid(squares, px_per_mm=4.1).px_per_mm == pytest.approx(4.0, rel=0.003)
+    assert find_grid(squares, px_per_mm=20.5).px_per_mm == pytest.approx(20.0, rel=0.02)
 
 
 def test_spectra_of_tiles_have_their_combs_at_the_grids_scale_and_direction() -> None:
