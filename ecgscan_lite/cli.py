@@ -213,7 +213,8 @@ def main() -> None:
         code = app(standalone_mode=False)  # what a command exits with is returned here, not raised
         if code == INTERRUPTED:  # as newer versions of typer tell it
             raise KeyboardInterrupt
-        sys.exit(code if isinstance(code, int) else 0)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except typer.Exit as ended:
         sys.exit(ended.exit_code)
     except (KeyboardInterrupt, typer.Abort):

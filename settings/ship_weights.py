@@ -50,7 +50,7 @@ def card() -> str:
         for name in ("ptbxl_mini", "ptbxl_mini_letter", "synthetic")
     )
     data, page, encoders = (description["pretraining"][table] for table in ("data", "page", "encoders"))
-    size = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) / 1e6
+    size = sum(file.stat().st_size for file in WEIGHTS.glob("model.safetensors")) / 1e6
     records = " and ".join(f"{count:,} {_NAMES.get(name, name)}" for name, count in learned.sort_index().items())
     return f"""# Model card: the weights in the package
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ecgscan_lite.digitization.reader_net import ReaderNet, ReaderOutput, even_light
 
+LATE_PX = 0.6  # what the network in the package is late by: the median over 24 own pages of validation records
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "reader.safetensors"
 
 
@@ -25,7 +26,8 @@ class PageReading(NamedTuple):
     edges, ends: probability of a strip's left and right end, told exactly, and told by more of the page. Shapes:
         float32 (2, H / 2, W / 2), (2, H / 8, W / 8).
     words: probability of each of `WORDS`. Shape: float32 (len(WORDS), H / 8, W / 8).
-    turns: evidence for 0 to 3 quarter turns, summed over the page. Shape: float32 (4,).
+    turns: evidence for 0 to 3 quarter turns, averaged over the page. Shape: float32 (4,).
+    late_px: by how much left ends are told too far to the right, px.
     """
 
     trace: np.ndarray
@@ -35,6 +37,7 @@ class PageReading(NamedTuple):
     ends: np.ndarray
     words: np.ndarray
     turns: np.ndarray
+    late_px: float = 0.0
 
 
 @lru_cache(maxsize=2)
@@ -62,7 +65,7 @@ def read_page(page: np.ndarray, net: ReaderNet | None = None) -> PageReading:
     return PageReading(
         trace=cut(output.trace, 1), offset=cut(output.offset, 2), pulse=cut(output.pulse.sigmoid(), 2),
         edges=cut(output.edges.sigmoid(), 2), ends=cut(output.ends.sigmoid(), 8),
-        words=cut(output.words.softmax(1), 8), turns=_turns(output),
+        words=cut(output.words.softmax(1), 8), turns=_turns(output), late_px=LATE_PX,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ DOUBT = 0.2  # probability from which on an end speaks for a break in a row
 CANDIDATES = 6  # ends of the whole that are tried
 REFINE_BLOCKS = 8  # blocks of 2 px to either side in which the exact end is looked for
 USUAL_LENGTHS_MM = (31.25, 62.5, 250 / 3, 125.0, 150.0, 250.0)  # of strips
-PITCH_TRUST = 0.008  # share by which ends that are seen may be off
+PITCH_TRUST = 0.004  # share by which ends that are seen may be off
 EDGE_TRUST = 0.15  # what the first and the last column with a trace are worth as ends
 
 
@@ -72,7 +72,7 @@ def find_segments(reading: PageReading, rows: list[Row], columns: int | None = N
     starts, length, divided = chosen
     touching = len(starts) > 1 and starts[1] - starts[0] - length < 1.0
     edges = np.stack([edge_profiles(reading, row) for row in rows])  # (R, 2, blocks)
-    lefts = _lattice(edges[:, 0], starts * CELL, divided, touching)
+    lefts = _lattice(edges[:, 0], starts * CELL, divided, touching) - reading.late_px
     rights = _lattice(edges[:, 1], (starts + length) * CELL, divided, touching)
     return [
         [Segment(r, c, a, b) for c, (a, b) in enumerate(zip(lefts, rights, strict=True))]
