@@ -24,6 +24,8 @@ CANDIDATES = 6  # ends of the whole that are tried
 REFINE_BLOCKS = 8  # blocks of 2 px to either side in which the exact end is looked for
 USUAL_LENGTHS_MM = (31.25, 62.5, 250 / 3, 125.0, 150.0, 250.0)  # of strips
 PITCH_TRUST = 0.004  # share by which ends that are seen may be off
+USUAL_WHOLES_MM = (125.0, 150.0, 250.0, 300.0, 500.0)  # of rows: 5, 6, 10 and 12 s at 25 or 50 mm/s
+USUAL_TRUST = 0.5  # what such a length is worth, in ends seen, for each row
 EDGE_TRUST = 0.15  # what the first and the last column with a trace are worth as ends
 
 
@@ -63,8 +65,13 @@ def find_segments(reading: PageReading, rows: list[Row], columns: int | None = N
             starts = left + np.arange(n) * (length + gap)
             begin, end = _at(wide[:, 0], starts), _at(wide[:, 1], starts + length)
             breaks = (begin[:, 1:] + end[:, :-1] - 2 * DOUBT).sum(1)
+            if n > 1 and not (breaks > 0).any():
+                continue
             score = begin[:, 0].sum() + end[:, -1].sum() + np.maximum(breaks, 0).sum()
             score += EDGE_TRUST * len(rows) * ((abs(left - first) < 3) + (abs(right - last) < 3)) - 0.01 * gap
+            if right in rights:
+                usual_whole = any(abs(n * length / whole - 1) < 0.008 for whole in USUAL_WHOLES_MM)
+                score += USUAL_TRUST * len(rows) * usual_whole
             if score > best:
                 best, chosen = score, (starts, length, _divided(breaks) if n > 1 else np.zeros(len(rows), bool))
     if chosen is None:
