@@ -1,7 +1,7 @@
 """Windows of pages with their truth, for the network that reads straightened pages; drawn and printed on the fly.
 
 Every window is of a page of its own, from `rendering.family`. Of the page only the window is rendered, at the scale of
-some camera or scanner, degraded and lit as theirs are, and then brought to the scale of a straightened page. The window is
+some camera or scanner, degraded and lit as theirs are, and then brought to the scale of a straightened page. It is
 straightened imperfectly on purpose: small errors of angle, scale and bend stay, as they do in practice.
 """
 
