@@ -9,6 +9,7 @@ import numpy as np
 
 from ecgscan_lite.digitization.digitization import PX_PER_MM, Digitization, DigitizationError, Strip
 from ecgscan_lite.digitization.layout import (
+    NAMES,
     assignment_evidence,
     find_leads,
     find_words,
@@ -85,13 +86,19 @@ class Findings:
         layout = found_layout(self.names, self.segments, len(self.rows))
         strips = tuple(map(self._strip, range(len(self.segments))))
         parts = self._confidence(grid_confidence)
-        record = ECGRecord(record_signal(strips), float(FS), "digitized")
-        record = ECGRecord(record.signal, record.fs, "digitized", issues=tuple(signal_issues(record.signal)))
+        signal = record_signal(strips)
+        record = ECGRecord(signal, float(FS), "digitized", issues=tuple(signal_issues(signal)))
         confidence = float(np.exp(np.mean(np.log(np.clip(list(parts.values()), 1e-3, 1)))))
         return Digitization(
             record, page, float(px_per_mm), layout, strips, self.scales.speed, self.scales.gain,
             self.scales.speed_source, self.scales.gain_source, confidence, parts,
         )  # fmt: skip
+
+    @property
+    def sureness(self) -> float:
+        """Mean probability of a trace along the strips."""
+        parts = [self.rows[s.row].sureness[max(0, round(s.left)) : round(s.right)] for s in self.segments]
+        return float(np.mean(np.concatenate(parts)))
 
     def _strip(self, k: int) -> Strip:
         segment, name, row = self.segments[k], self.names[k], self.rows[self.segments[k].row]
@@ -107,11 +114,10 @@ class Findings:
 
     def _confidence(self, grid: float) -> dict[str, float]:
         """The parts of the confidence, each from 0 to 1."""
-        sure = [self.rows[s.row].sureness[max(0, round(s.left)) : round(s.right)] for s in self.segments]
         known = {"given": 1.0, "pulse": 1.0, "text": 0.95, "assumed": 0.7}
         return {
             "grid": float(grid),
-            "trace": float(np.mean(np.concatenate(sure))),
+            "trace": self.sureness,
             "layout": named_share(self.name_table, self.names),
             "scale": known[self.scales.speed_source] * known[self.scales.gain_source],
             "limb leads": 0.7 if self.residual is None else float(np.clip(1.2 - self.residual, 0, 1)),
@@ -206,14 +212,11 @@ def record_signal(strips: tuple[Strip, ...]) -> np.ndarray:
 
 def named_share(table: np.ndarray, names: list[str]) -> float:
     """Mean probability, by what is printed, of the names that were chosen."""
-    from ecgscan_lite.digitization.layout import NAMES
-
     return float(np.mean([table[k, NAMES.index(name)] for k, name in enumerate(names)]))
 
 
 def _refuse_if_unsure(findings: Findings, layout_given: bool) -> None:
-    sure = [findings.rows[s.row].sureness[max(0, round(s.left)) : round(s.right)] for s in findings.segments]
-    if np.mean(np.concatenate(sure)) < MIN_SURENESS:
+    if findings.sureness < MIN_SURENESS:
         raise DigitizationError("the traces are too faint or blurred to read: give a sharper image of the whole page")
     unread = named_share(findings.name_table, findings.names) < MIN_NAMED
     if unread and not layout_given and findings.residual is not None and findings.residual > MAX_RESIDUAL:
