@@ -9,17 +9,16 @@ import numpy as np
 
 from ecgscan_lite.digitization.digitization import PX_PER_MM, Digitization, DigitizationError, Strip
 from ecgscan_lite.digitization.layout import (
-    NAMES,
     assignment_evidence,
     find_leads,
-    find_words,
     found_layout,
     name_probabilities,
 )
+from ecgscan_lite.digitization.name_net import NAMES
 from ecgscan_lite.digitization.reader import PageReading, read_page
 from ecgscan_lite.digitization.scale import Pulse, Scales, find_pulses, find_scales
 from ecgscan_lite.digitization.strips import Segment, find_segments, without_strangers
-from ecgscan_lite.digitization.trace import Row, read_rows
+from ecgscan_lite.digitization.trace import Row, read_again, read_rows
 from ecgscan_lite.digitization.witness import choose_names
 from ecgscan_lite.ecg.leads import LEADS
 from ecgscan_lite.ecg.records import ECGRecord, signal_issues
@@ -150,12 +149,14 @@ def read_straight_page(
     if known and len(rows) != len(known.rows):
         raise DigitizationError(f"{len(rows)} rows found where {layout} has {len(known.rows)}: leave layout out")
     columns = max(map(len, known.rows)) if known else None
-    segments = [segment for row in find_segments(reading, rows, columns) for segment in row]
-    words, pulses = find_words(reading), find_pulses(reading)
-    scales = find_scales(pulses, words, speed, gain)
+    by_row = find_segments(reading, rows, columns)
+    rows = read_again(reading, rows, [[(s.left, s.right) for s in its] for its in by_row])
+    segments = [segment for its in by_row for segment in its]
+    pulses = find_pulses(reading)
+    scales = find_scales(pulses, reading.words, speed, gain)
     zeros = [zero_line(rows[s.row], pulses) for s in segments]
     signals = [segment_signal(rows[s.row], s, zero, scales) for s, zero in zip(segments, zeros, strict=True)]
-    table = name_probabilities(words, segments, rows)
+    table = name_probabilities(reading.words, segments, rows)
     if known and len(segments) == sum(map(len, known.rows)):
         ways = [[name for row in known.rows for name in row]]
     else:
@@ -179,7 +180,8 @@ def segment_signal(row: Row, segment: Segment, zero: float, scales: Scales) -> n
     x = segment.left + np.arange(count) * step - 0.5  # pixel centres
     column = np.clip(np.round(x).astype(int), 0, len(row.y) - 1)
     inside = (x > -1) & (x < len(row.y)) & row.sure[column]
-    y = np.interp(x, np.arange(len(row.y)), row.y)
+    columns = np.arange(max(0, int(segment.left)), min(len(row.y), int(np.ceil(segment.right))))  # others are not its
+    y = np.interp(x, columns, row.y[columns])
     return np.where(inside, (zero - y) / (PX_PER_MM * scales.gain), np.nan).astype(np.float32)
 
 

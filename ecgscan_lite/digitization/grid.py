@@ -85,7 +85,7 @@ def find_grid(image: np.ndarray, px_per_mm: float | None = None) -> Grid:
     plane = planes[lattices.plane]
     to_page = page_homography(plane, lattices)
     if to_page is None:
-        return _grid_without_lines(image.shape[:2], px_per_mm)
+        return grid_without_lines(image.shape[:2], px_per_mm)
     grid = measure(plane, to_page, lattices.score)
     enlarge = np.diag([reduction_of(image, plane, 1), reduction_of(image, plane, 0), 1.0])
     return replace(grid, homography=enlarge @ grid.homography, px_per_mm=grid.px_per_mm * reduction)
@@ -197,7 +197,7 @@ def line_offset(straight: np.ndarray, carrier: Carrier) -> float:
     return float(fine + np.round((coarse - fine) * carrier.frequency) / carrier.frequency)
 
 
-def _grid_without_lines(size: tuple[int, int], px_per_mm: float | None) -> Grid:
+def grid_without_lines(size: tuple[int, int], px_per_mm: float | None) -> Grid:
     """A grid along the image's sides, for an image that shows none but whose scale is given."""
     if px_per_mm is None:
         raise DigitizationError(NO_GRID)

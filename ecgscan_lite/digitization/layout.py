@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.ndimage import label as connected
 from scipy.optimize import linear_sum_assignment
 
 from ecgscan_lite.digitization.digitization import FoundLayout
-from ecgscan_lite.digitization.reader import PageReading
-from ecgscan_lite.digitization.reader_net import CELL, WORDS
+from ecgscan_lite.digitization.name_net import NAMES
+from ecgscan_lite.digitization.reader_net import CELL
 from ecgscan_lite.digitization.strips import Segment
 from ecgscan_lite.digitization.trace import Row
+from ecgscan_lite.digitization.words import SEEN, Word
 from ecgscan_lite.ecg.leads import CHEST_LEADS, LEADS, LIMB_LEADS
 from ecgscan_lite.rendering.layout import CABRERA_LIMB_LEADS
 
-NAMES = WORDS[1:14]  # of leads; the last is -aVR
-SEEN = 0.35  # probability from which on a cell belongs to a name
 CLOSE_MM = 3.0  # names lie this near to where those of the other strips are
 UNREAD = 0.03  # probability of any name for a strip where none was read
 OTHER_ORDER = 10.0  # by how much names in no known order have to be better, nats
 RHYTHM_PRIOR = {"II": 0.6, "V1": 0.15, "V5": 0.15}
-
-
-@dataclass(frozen=True)
-class Word:
-    """A printed word: its centre, mm, and the probability of each of `WORDS` but the first. Shape: (18,)."""
-
-    x: float
-    y: float
-    probability: np.ndarray
-
-
-def find_words(reading: PageReading) -> list[Word]:
-    """The words that the network knows: groups of cells, each with the mean of its cells' answers."""
-    seen = 1 - reading.words[0]
-    groups, count = connected(seen > SEEN, structure=np.ones((3, 3)))
-    words = []
-    for group in range(1, count + 1):
-        y, x = np.nonzero(groups == group)
-        probability = reading.words[1:, y, x].mean(1)
-        words.append(Word(float(x.mean() + 0.5), float(y.mean() + 0.5), probability))
-    return words
 
 
 def name_probabilities(words: list[Word], segments: list[Segment], rows: list[Row]) -> np.ndarray:

@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ecgscan_lite.digitization.reader_net import ReaderNet, ReaderOutput, even_light
+from ecgscan_lite.digitization.words import Word, find_words, with_names
 
-LATE_PX = 0.6  # what the network in the package is late by: the median over 24 own pages of validation records
+BAND = 64  # rows of a level that the network goes through at a time
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "reader.safetensors"
 
 
@@ -25,9 +27,8 @@ class PageReading(NamedTuple):
     pulse: probability of a calibration pulse. Shape: float32 (H / 2, W / 2).
     edges, ends: probability of a strip's left and right end, told exactly, and told by more of the page. Shapes:
         float32 (2, H / 2, W / 2), (2, H / 8, W / 8).
-    words: probability of each of `WORDS`. Shape: float32 (len(WORDS), H / 8, W / 8).
+    words: what is printed: names of leads, and scales.
     turns: evidence for 0 to 3 quarter turns, averaged over the page. Shape: float32 (4,).
-    late_px: by how much left ends are told too far to the right, px.
     """
 
     trace: np.ndarray
@@ -35,19 +36,28 @@ class PageReading(NamedTuple):
     pulse: np.ndarray
     edges: np.ndarray
     ends: np.ndarray
-    words: np.ndarray
+    words: list[Word]
     turns: np.ndarray
-    late_px: float = 0.0
 
 
 @lru_cache(maxsize=2)
 def load_reader(weights: Path = WEIGHTS) -> ReaderNet:
-    """The network with its weights."""
+    """The network with its weights, to read with: normalizations are part of the convolutions before them."""
+    net = load_trained(weights).eval()
+    for module in net.modules():
+        if isinstance(module, nn.Sequential) and isinstance(module[0], nn.Conv2d):
+            module[0] = fuse_conv_bn_eval(module[0], module[1])
+            module[1] = nn.Identity()
+    return net
+
+
+def load_trained(weights: Path) -> ReaderNet:
+    """The network with its weights, as it is trained."""
     from safetensors.torch import load_file
 
     net = ReaderNet()
     net.load_state_dict({name: x.float() if x.is_floating_point() else x for name, x in load_file(weights).items()})
-    return net.to(memory_format=torch.channels_last).eval()
+    return net.to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
@@ -57,7 +67,7 @@ def read_page(page: np.ndarray, net: ReaderNet | None = None) -> PageReading:
     height, width = page.shape[1:]
     pad = (-width % net.multiple, -height % net.multiple)
     padded = F.pad(torch.from_numpy(page)[None], (0, pad[0], 0, pad[1]), value=255)
-    output = net(even_light(padded).to(memory_format=torch.channels_last))
+    output = net(even_light(padded).to(memory_format=torch.channels_last), BAND)
 
     def cut(x: Tensor, cell: int) -> np.ndarray:
         return x[0, ..., : -(-height // cell), : -(-width // cell)].float().numpy()
@@ -65,7 +75,7 @@ def read_page(page: np.ndarray, net: ReaderNet | None = None) -> PageReading:
     return PageReading(
         trace=cut(output.trace, 1), offset=cut(output.offset, 2), pulse=cut(output.pulse.sigmoid(), 2),
         edges=cut(output.edges.sigmoid(), 2), ends=cut(output.ends.sigmoid(), 8),
-        words=cut(output.words.softmax(1), 8), turns=_turns(output), late_px=LATE_PX,
+        words=with_names(find_words(cut(output.words.softmax(1), 8)), page), turns=_turns(output),
     )  # fmt: skip
 
 

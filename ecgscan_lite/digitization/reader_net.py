@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -68,24 +68,60 @@ class ReaderNet(nn.Module):
         )
         self.turn = nn.Conv2d(widths[4], 4, 1)
 
-    def forward(self, pages: Tensor) -> ReaderOutput:
-        """Shape: float32 (B, 3, H, W) from `even_light`."""
-        x = self.first(self.stem(F.pixel_unshuffle(pages, 2)))
+    def forward(self, pages: Tensor, band: int | None = None) -> ReaderOutput:
+        """Shape: float32 (B, 3, H, W) from `even_light`.
+
+        The fine levels take nearly all memory: they are gone through in bands of so many rows, with the same result, or
+        all at once for None.
+        """
+        x = _of_bands(
+            lambda top, bottom: self.first(self.stem(F.pixel_unshuffle(pages[:, :, 2 * top : 2 * bottom], 2))),
+            pages.shape[2] // 2, band,
+        )  # fmt: skip
         levels = [x]
         for down in self.down:
             x = down(x)
             levels.append(x)
         decoded = [x]
-        for skip, up in zip(levels[-2::-1], list(self.up)[::-1], strict=True):
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-            x = up(torch.cat((skip, x), dim=1))
+        for skip, up in zip(levels[-2:0:-1], list(self.up)[:0:-1], strict=True):
+            x = _decoded(up, skip, x, band)
             decoded.append(x)
-        decoded = decoded[::-1]  # finest first, as `levels`
-        fine, coarse = self.fine(decoded[0]), self.coarse(decoded[2])
+        decoded = decoded[::-1]  # finest first: those of `levels[1:]`
+        fine = _decoded(lambda both: self.fine(self.up[0](both)), levels[0], decoded[0], band)
+        coarse = self.coarse(decoded[1])
         trace = F.pixel_shuffle(fine[:, :4], 2)[:, 0]
         return ReaderOutput(
-            trace, fine[:, 4], fine[:, 5] * OFFSET_MM, fine[:, 6:], coarse[:, :2], coarse[:, 2:], self.turn(decoded[4])
+            trace, fine[:, 4], fine[:, 5] * OFFSET_MM, fine[:, 6:], coarse[:, :2], coarse[:, 2:], self.turn(decoded[3])
         )
+
+
+def _decoded(up: Callable[[Tensor], Tensor], skip: Tensor, x: Tensor, band: int | None) -> Tensor:
+    """A level of the decoder, from the encoder's, (B, a, h, w), and the coarser one, (B, b, h / 2, w / 2)."""
+
+    def rows(top: int, bottom: int) -> Tensor:
+        finer = F.interpolate(x[:, :, top // 2 : bottom // 2], scale_factor=2.0, mode="nearest")
+        return up(torch.cat((skip[:, :, top:bottom], finer), dim=1))
+
+    return _of_bands(rows, skip.shape[2], band)
+
+
+_HALO = 4  # rows that a band is larger by on either side: even, and beyond the reach of two convolutions
+
+
+def _of_bands(rows: Callable[[int, int], Tensor], height: int, band: int | None) -> Tensor:
+    """What a function gives for rows `top` to `bottom`, for a few at a time. Shape: (B, c, height, w)."""
+    if band is None or band >= height:
+        return rows(0, height)
+    out = None
+    for start in range(0, height, band):
+        stop = min(start + band, height)
+        top, bottom = max(0, start - _HALO), min(height, stop + _HALO)
+        part = rows(top, bottom)[:, :, start - top : stop - top]
+        if out is None:
+            shape = (part.shape[0], part.shape[1], height, part.shape[3])
+            out = torch.empty(shape, memory_format=torch.channels_last)
+        out[:, :, start:stop] = part
+    return out
 
 
 def even_light(pages: Tensor) -> Tensor:
@@ -94,12 +130,12 @@ def even_light(pages: Tensor) -> Tensor:
     The paper's colour is that of the brightest 2 mm within 6 mm, smoothed. Shape: uint8 (B, 3, H, W), H and W multiples
     of 16 -> float32.
     """
-    x = pages.float() / 255
+    x = pages.float().div_(255)
     blocks = F.avg_pool2d(x, 16)
     bright = F.max_pool2d(blocks, 3, 1, 1)
     smooth = F.avg_pool2d(F.pad(bright, (1, 1, 1, 1), mode="replicate"), 3, 1)
     paper = F.interpolate(smooth, size=x.shape[2:], mode="bilinear", align_corners=False)
-    return (1 - x / paper.clamp(min=0.05)).clamp(-0.5, 1)
+    return x.div_(paper.clamp_(min=0.05)).neg_().add_(1).clamp_(-0.5, 1)
 
 
 def _convolution(channels: int, out: int, stride: int = 1) -> nn.Sequential:

@@ -8,15 +8,16 @@ import numpy as np
 from scipy.ndimage import label as connected
 
 from ecgscan_lite.digitization.digitization import PX_PER_MM
-from ecgscan_lite.digitization.layout import Word
 from ecgscan_lite.digitization.reader import PageReading
 from ecgscan_lite.digitization.reader_net import WORDS
+from ecgscan_lite.digitization.words import Word
 
 USUAL_SPEED, USUAL_GAIN = 25.0, 10.0  # mm/s and mm/mV
 GAINS = (2.5, 5.0, 10.0, 20.0, 40.0)
 TOLERANCE = 0.15  # by which a pulse may differ from a usual gain
 READ = 0.5  # probability from which on a printed scale counts
 PULSE_MM = (3.0, 60.0)  # heights that a pulse may have
+STROKE = 3  # blocks of 2 px that a pulse's upright stroke has at most to either side
 PULSE_SECONDS = 0.2  # width of a usual pulse
 SPEEDS = {name: float(name.split()[0]) for name in WORDS if name.endswith("mm/s")}
 PRINTED_GAINS = {name: float(name.split()[0]) for name in WORDS if name.endswith("mm/mV")}
@@ -51,19 +52,30 @@ def find_pulses(reading: PageReading) -> list[Pulse]:
         y, x = np.nonzero(groups == group)
         if len(x) < 12:
             continue
-        by_column = np.bincount(x - x.min())
-        high = np.flatnonzero(by_column > 0.5 * by_column.max()) + x.min()  # the columns of the two upright strokes
-        left, right = int(high[0]), int(high[-1]) + 1
+        ends = _stroke_centres(reading.pulse[y.min() : y.max() + 1, x.min() : x.max() + 1])
+        left, right = (float(x.min()) + end for end in ends)
         middle = np.abs(x + 0.5 - (left + right) / 2) < (right - left) / 6  # of the horizontal stroke between them
         if right - left < 4 or not middle.any():
             continue
         thick = middle.sum() / len(np.unique(x[middle]))
         top, foot = np.mean(y[middle]) + 0.5, y.max() + 1 - thick / 2  # centres of the strokes
         zero = np.median(y[middle] + 0.5 + reading.offset[y[middle], x[middle]] * PX_PER_MM / 2)
-        height, width = (float(blocks) * 2 / PX_PER_MM for blocks in (foot - top, right - left - thick))
+        height, width = (float(blocks) * 2 / PX_PER_MM for blocks in (foot - top, right - left))
         if PULSE_MM[0] < height < PULSE_MM[1]:
             pulses.append(Pulse(2.0 * left, 2.0 * right, 2 * float(zero), height, width))
     return pulses
+
+
+def _stroke_centres(pulse: np.ndarray) -> tuple[float, float]:
+    """Centres of the two upright strokes of a pulse, in blocks. Shape: its probability (h, w)."""
+    profile, columns = pulse.sum(0), np.arange(pulse.shape[1])
+    high = columns[profile > 0.5 * profile.max()]
+    centres = []
+    for end in (high[0], high[-1]):
+        near = columns[np.abs(columns - end) <= STROKE]
+        weights = np.maximum(profile[near] - np.median(profile), 0) + 1e-9  # without the horizontal strokes
+        centres.append(float(np.average(near + 0.5, weights=weights)))
+    return centres[0], centres[1]
 
 
 def find_scales(

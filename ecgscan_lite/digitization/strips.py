@@ -25,7 +25,9 @@ REFINE_BLOCKS = 8  # blocks of 2 px to either side in which the exact end is loo
 USUAL_LENGTHS_MM = (31.25, 62.5, 250 / 3, 125.0, 150.0, 250.0)  # of strips
 PITCH_TRUST = 0.004  # share by which ends that are seen may be off
 USUAL_WHOLES_MM = (125.0, 150.0, 250.0, 300.0, 500.0)  # of rows: 5, 6, 10 and 12 s at 25 or 50 mm/s
+USUAL_DIVISION = 0.7  # evidence, for each break of a row, that the usual division of the rows outweighs
 USUAL_TRUST = 0.5  # what such a length is worth, in ends seen, for each row
+OWN_END_MM = 8.0  # by which a row that is one strip may seem to end elsewhere than the others
 EDGE_TRUST = 0.15  # what the first and the last column with a trace are worth as ends
 
 
@@ -73,26 +75,35 @@ def find_segments(reading: PageReading, rows: list[Row], columns: int | None = N
                 usual_whole = any(abs(n * length / whole - 1) < 0.008 for whole in USUAL_WHOLES_MM)
                 score += USUAL_TRUST * len(rows) * usual_whole
             if score > best:
-                best, chosen = score, (starts, length, _divided(breaks) if n > 1 else np.zeros(len(rows), bool))
+                best, chosen = score, (starts, length, _divided(breaks, n) if n > 1 else np.zeros(len(rows), bool))
     if chosen is None:
         return [[Segment(r, 0, first * CELL, last * CELL)] for r in range(len(rows))]
     starts, length, divided = chosen
     touching = len(starts) > 1 and starts[1] - starts[0] - length < 1.0
     edges = np.stack([edge_profiles(reading, row) for row in rows])  # (R, 2, blocks)
-    lefts = _lattice(edges[:, 0], starts * CELL, divided, touching) - reading.late_px
+    lefts = _lattice(edges[:, 0], starts * CELL, divided, touching)
     rights = _lattice(edges[:, 1], (starts + length) * CELL, divided, touching)
     return [
         [Segment(r, c, a, b) for c, (a, b) in enumerate(zip(lefts, rights, strict=True))]
         if divided[r]
-        else [Segment(r, 0, lefts[0], _own_end(ends[r, 1], lefts[0], rights[-1], row))]
+        else [Segment(r, 0, lefts[0], _own_end(ends[r, 1], rights[-1], row))]
         for r, row in enumerate(rows)
     ]
 
 
-def _divided(breaks: np.ndarray) -> np.ndarray:
-    """Which rows are divided: those with evidence, unless the others have far more of it. Shape: (R,)."""
+def _divided(breaks: np.ndarray, columns: int) -> np.ndarray:
+    """Which rows are divided: those with evidence, unless the others have far more of it.
+
+    Where that nearly gives the usual page, twelve leads with undivided rhythm strips below them, it is the usual page.
+    Shape: (R,).
+    """
     divided = breaks > 0
-    return divided & (breaks > np.median(breaks[divided]) / 2) if divided.any() else divided
+    if divided.any():
+        divided &= breaks > np.median(breaks[divided]) / 2
+    usual = np.arange(len(breaks)) < 12 // columns
+    against = np.abs(breaks[divided != usual]).sum()
+    is_usual = 12 % columns == 0 and len(breaks) >= 12 // columns and against < USUAL_DIVISION * (columns - 1)
+    return usual if is_usual else divided
 
 
 def without_strangers(reading: PageReading, rows: list[Row]) -> list[Row]:
@@ -102,11 +113,11 @@ def without_strangers(reading: PageReading, rows: list[Row]) -> list[Row]:
     spans = np.array([np.flatnonzero(row.sure)[[0, -1]] for row in rows]) / CELL
     middle = np.median(spans, axis=0)
     ends = np.stack([end_profiles(reading, row) for row in rows])
-    reach = np.arange(-4, 5)
+    common, reach = ends.sum(0).argmax(1), np.arange(-4, 5)  # where most rows begin, and end
     kept = []
     for row, span, profiles in zip(rows, spans, ends, strict=True):
         far = np.abs(span - middle) > 8
-        cells = np.clip(middle.astype(int)[:, None] + reach, 0, profiles.shape[1] - 1)
+        cells = np.clip(common[:, None] + reach, 0, profiles.shape[1] - 1)
         unmarked = np.take_along_axis(profiles, cells, axis=1).max(1) < DOUBT
         if not (far & unmarked).all():
             kept.append(row)
@@ -160,8 +171,8 @@ def _at(profiles: np.ndarray, places: np.ndarray) -> np.ndarray:
 def _lattice(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray, touching: bool) -> np.ndarray:
     """Places, evenly spaced, moved to the centres of the evidence of all rows, px.
 
-    The columns of a page are equally long: each place is told by the rows, and all of them together by one start and
-    one distance, which averages what a single row is off by.
+    The columns of a page are equally long: each place is told by the rows, and, where there are no gaps, all of them
+    together by one start and one distance, which averages what a single row is off by.
 
     Shape: profiles (R, W / 2) of `edge_profiles`; places (n,), px; divided (R,), the rows that have all the places.
     Columns without gaps (`touching`) are as far apart as they are long: if that is nearly a usual length, it is that.
@@ -180,6 +191,8 @@ def _lattice(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray, touc
             weights[k] = evidence[near].sum()
     if len(places) == 1 or np.count_nonzero(weights) < 2:
         return found if len(places) == 1 else places + (weights @ (found - places)) / max(weights.sum(), 1e-9)
+    if not touching and divided.sum() > 1:  # some makers place each column on its own
+        return np.where(weights > 0, found, places + np.median((found - places)[weights > 0]))
     number = np.arange(len(places))
     slope = np.polyfit(number, found, 1, w=np.sqrt(weights))[0]
     usual = CELL * min(USUAL_LENGTHS_MM, key=lambda length: abs(slope / CELL / length - 1))
@@ -189,10 +202,11 @@ def _lattice(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray, touc
     return np.median((found - slope * number)[weights > 0]) + slope * number
 
 
-def _own_end(profile: np.ndarray, left: float, right: float, row: Row) -> float:
-    """Where a row that is one strip ends, which may be elsewhere than the others' end, px."""
+def _own_end(profile: np.ndarray, right: float, row: Row) -> float:
+    """Where a row that is one strip ends, px: where the others do, unless it ends elsewhere for all that is seen."""
     last = float(np.flatnonzero(row.sure)[-1]) if row.sure.any() else right
-    if abs(last - right) < 4 * CELL:
+    cells = np.abs(np.arange(len(profile)) + 0.5 - right / CELL)
+    if abs(last - right) < OWN_END_MM * CELL or profile[cells < 2].max(initial=0) > DOUBT:
         return right
     near = np.where(np.abs(np.arange(len(profile)) + 0.5 - last / CELL) < 4, profile, 0)
-    return CELL * (float(near.argmax()) + 0.5) if near.max(initial=0) > 0.3 else max(last, left + CELL)
+    return CELL * (float(near.argmax()) + 0.5) if near.max(initial=0) > 0.3 else right

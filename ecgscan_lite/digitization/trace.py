@@ -19,15 +19,19 @@ MIN_PITCH_MM = 6.0  # no two rows are closer
 MIN_ROW_MM = 18.0  # a row is at least so long
 REACH_MM = 45.0  # a trace leaves its zero line by at most so much
 MISMATCH = 0.7  # cost of a pixel whose own zero line is 1 mm from the row's
-MAX_MISMATCH = 6.0  # such cost beyond which it grows slowly: a wandering trace seems to have a zero line elsewhere
+MAX_MISMATCH = 14.0  # such cost beyond which it grows slowly: a wandering trace seems to have a zero line elsewhere
 FAR_MISMATCH = 0.1  # how slowly, for 1 mm
-STEP_COST = 0.01  # cost of a step of one pixel up or down
+KNOWN = 3  # power of a pixel's probability with which its own zero line counts: on steep traces it is hardly known
+STEP_COST = 0.005  # cost of a step of one pixel up or down along a trace
+BLANK_COST = 0.2  # cost, beside that, where there is none
+INK = 0.1  # probability from which on a trace is there
+TAKEN_COST, TAKEN_PX = 8.0, 3  # cost of a trace so near to the path of another row
 NEAR = 5  # px about a path that its height is averaged over
 SURE = 0.3  # probability above which a trace is taken as read
 SAME_PX, MAX_SHARED = 4.0, 0.4  # paths nearer than this are one; a row shares at most so much of its path
 MIN_SHARE = 0.4  # of the longest row's length that a row has
 STRAIGHT_PX = 2.0  # by which nearly all of a straight line keeps to it
-HOLE_MM = 4.0  # holes in a trace that are shorter are bridged
+HOLE_MM, RUN_MM = 4.0, 6.0  # holes in a trace that are shorter are bridged, and shorter pieces of one are not taken
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,44 @@ def read_rows(reading: PageReading) -> list[Row]:
     """The rows of a page from the top, each with its trace: the best path from left to right.
 
     A pixel's score is its log-odds of being on a trace, less what its own zero line differs from the row's; a path pays
-    for its steps up and down. The paths are found by dynamic programming, and the height of each is the mean over the
-    pixels next to it, weighted by their probability.
+    for its steps up and down, and more where there is no ink. The paths are found by dynamic programming; the height
+    of each is the mean over the pixels next to it, weighted by their probability.
     """
     zeros = find_zero_lines(reading)
     if not len(zeros):
         return []
+    scores, steps, tops = _scores(reading, zeros)
+    return _without_doubles(_rows(reading, zeros, tops, scores, best_paths(scores, steps)))
+
+
+def read_again(reading: PageReading, rows: list[Row], spans: list[list[tuple[float, float]]]) -> list[Row]:
+    """The rows, each traced anew between the ends of its strips, off the traces that are another row's.
+
+    `spans` has the left and right ends of the strips of each row, px; from strip to strip a path may leap.
+    """
+    scores, steps, tops = _scores(reading, np.array([row.zero for row in rows]))
+    scores -= _taken(reading, rows, tops, scores.shape[1])
+    for row, its in enumerate(spans):
+        inside = np.zeros(scores.shape[2], bool)
+        for left, right in its:
+            first, last = max(0, int(left)), max(0, int(np.ceil(right)))
+            inside[first:last] = True
+            steps[row, :, first : first + 1] = 0
+        scores[row, :, ~inside] = 0
+        steps[row, :, ~inside] = 0
+    return _rows(reading, np.array([row.zero for row in rows]), tops, scores, best_paths(scores, steps))
+
+
+def _scores(reading: PageReading, zeros: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """For each row the scores of its pixels and the costs of steps, (R, H, W), and the height of the first, px."""
     reach = round(REACH_MM * PX_PER_MM)
     tops = [int(zero) - reach for zero in zeros]
     scores = np.stack([_row_score(reading, zero, top, top + 2 * reach) for zero, top in zip(zeros, tops, strict=True)])
-    paths = best_paths(scores, STEP_COST)
-    rows = [
-        _row(reading, zero, top, score, path) for zero, top, score, path in zip(zeros, tops, scores, paths, strict=True)
-    ]
-    return _without_doubles(rows)
+    return scores, np.stack([_step_costs(reading, top, top + 2 * reach) for top in tops]), tops
+
+
+def _rows(reading: PageReading, zeros: np.ndarray, tops: list[int], scores: np.ndarray, paths: np.ndarray) -> list[Row]:
+    return [_row(reading, *parts) for parts in zip(zeros, tops, scores, paths, strict=True)]
 
 
 def _without_doubles(rows: list[Row]) -> list[Row]:
@@ -128,26 +156,56 @@ def _row_score(reading: PageReading, zero: float, top: int, bottom: int) -> np.n
     own_zero = (pixels + 0.5)[:, None] / PX_PER_MM + reading.offset[np.ix_(pixels // 2, columns)]
     mismatch = np.maximum(np.abs(own_zero - zero / PX_PER_MM) - 1.0, 0)
     cost = np.minimum(MISMATCH * mismatch, MAX_MISMATCH + FAR_MISMATCH * mismatch)
-    score[first - top : last - top] = np.clip(reading.trace[first:last], -8, 8) - cost
+    logit = reading.trace[first:last]
+    score[first - top : last - top] = np.clip(logit, -8, 8) - cost * _probability(logit) ** KNOWN
     return score
 
 
-def best_paths(scores: np.ndarray, step_cost: float) -> np.ndarray:
-    """Paths from the left to the right edge with the largest sum of scores less `step_cost` for each step up or down.
+def _taken(reading: PageReading, rows: list[Row], tops: list[int], size: int) -> np.ndarray:
+    """Cost of each pixel that the path of another row goes along. Shape: float32 (R, size, W)."""
+    height, width = reading.trace.shape
+    used = np.zeros((len(rows), height, width), bool)
+    paths = np.array([np.floor(row.y).astype(int) for row in rows])
+    number, columns = np.arange(len(rows))[:, None], np.arange(width)
+    for offset in range(-TAKEN_PX, TAKEN_PX + 1):
+        used[number, np.clip(paths + offset, 0, height - 1), columns] = True
+    count, probability = used.sum(0), _probability(reading.trace)
+    costs = np.zeros((len(rows), size, width), np.float32)
+    for row, top in enumerate(tops):
+        part = slice(max(top, 0), min(top + size, height))
+        others = count[part] > used[row, part]
+        costs[row, part.start - top : part.stop - top] = TAKEN_COST * probability[part] * others
+    return costs
 
-    Shape: (R, H, W) -> int (R, W).
+
+def _step_costs(reading: PageReading, top: int, bottom: int) -> np.ndarray:
+    """Cost of a step over each pixel between two heights. Shape: float32 (bottom - top, W)."""
+    height, width = reading.trace.shape
+    costs = np.full((bottom - top, width), STEP_COST + BLANK_COST, np.float32)
+    first, last = max(top, 0), min(bottom, height)
+    heat = _probability(reading.trace[first:last])
+    heat[:, 1:] = np.maximum(heat[:, 1:], heat[:, :-1])
+    costs[first - top : last - top] -= BLANK_COST * np.minimum(heat / INK, 1)
+    return costs
+
+
+def best_paths(scores: np.ndarray, step_costs: np.ndarray) -> np.ndarray:
+    """Paths from the left to the right edge with the largest sum of scores less the costs of steps up and down.
+
+    A step in a column costs the sum of `step_costs` over the pixels it passes. Shape: (R, H, W) each -> int (R, W).
     """
     n, height, width = scores.shape
     by_column = np.ascontiguousarray(scores.transpose(2, 0, 1))  # (W, R, H)
-    rows, which = np.arange(height), np.arange(n)[:, None]
-    climb = (step_cost * rows).astype(np.float32)
+    which = np.arange(n)[:, None]
+    climbs = np.ascontiguousarray(np.cumsum(step_costs, axis=1).transpose(2, 0, 1))
     total = by_column[0].copy()
     came_from = np.empty((width, n, height), np.int16)
     for column in range(1, width):
+        climb = climbs[column]
         from_above = _argmax_so_far(total + climb)
         from_below = height - 1 - _argmax_so_far((total - climb)[:, ::-1])[:, ::-1]
-        above = total[which, from_above] + climb[from_above] - climb
-        below = total[which, from_below] - climb[from_below] + climb
+        above = total[which, from_above] + climb[which, from_above] - climb
+        below = total[which, from_below] - climb[which, from_below] + climb
         take = above >= below
         came_from[column] = np.where(take, from_above, from_below)
         total = np.where(take, above, below) + by_column[column]
@@ -174,17 +232,20 @@ def _row(reading: PageReading, zero: float, top: int, score: np.ndarray, path: n
     y = top + (weights * (around + 0.5)).sum(0) / weights.sum(0)
     # A wandering trace is sure, although its zero line seems to be elsewhere.
     sureness = _probability(reading.trace[np.clip(top + around, 0, len(reading.trace) - 1), columns].max(axis=0))
-    sure = _bridge(gaussian_filter1d(sureness, 1.5) > SURE, round(HOLE_MM * PX_PER_MM))
+    sure = _in_long_runs(gaussian_filter1d(sureness, 1.5) > SURE)
     return Row(float(zero), y, sureness, sure)
 
 
-def _bridge(sure: np.ndarray, hole: int) -> np.ndarray:
-    """The mask with its short holes closed."""
+def _in_long_runs(sure: np.ndarray) -> np.ndarray:
+    """The mask with its short holes closed, without the short runs that stay apart: edges and print beside a row."""
     edges = np.flatnonzero(np.diff(sure.astype(int), prepend=0, append=0)).reshape(-1, 2)
     closed = sure.copy()
     for (_, stop), (start, _) in pairwise(edges):
-        if start - stop <= hole:
+        if start - stop <= HOLE_MM * PX_PER_MM:
             closed[stop:start] = True
+    for start, stop in np.flatnonzero(np.diff(closed.astype(int), prepend=0, append=0)).reshape(-1, 2):
+        if stop - start < RUN_MM * PX_PER_MM:
+            closed[start:stop] = False
     return closed
 
 

@@ -1,4 +1,4 @@
-"""The limb identities as a witness: I + III = II and aVR + aVL + aVF = 0 speak for or against the names of leads."""
+"""The limb identities as a witness: sums of leads that are 0, as I + III - II is, speak for or against their names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: Sums of leads that are 0 at every time (Einthoven's and Goldberger's identities).
-IDENTITIES = ({"I": 1.0, "III": 1.0, "II": -1.0}, {"aVR": 1.0, "aVL": 1.0, "aVF": 1.0})
+#: Sums of leads that are 0 at every time: Einthoven's and Goldberger's identities, and what follows from them for the
+#: limb leads that share a column in Cabrera's order.
+IDENTITIES = (
+    {"I": 1.0, "III": 1.0, "II": -1.0}, {"aVR": 1.0, "aVL": 1.0, "aVF": 1.0},
+    {"I": 1.5, "aVL": -1.0, "aVR": 1.0}, {"II": 0.5, "III": 0.5, "aVF": -1.0},
+)  # fmt: skip
 MIN_SECONDS = 1.0  # of leads that are compared
 WEIGHT = 12.0  # nats that limb leads are worth which contradict their identities altogether
 UNKNOWN = 0.3  # residual that counts where no identity can be checked

@@ -17,7 +17,8 @@ from ecgscan_lite.rendering.paper import Paper, span_coverage
 _FONT_FILES = {  # in matplotlib; "sans" is Pillow's own
     "wide": "DejaVuSans.ttf", "bold": "DejaVuSans-Bold.ttf", "serif": "STIXGeneral.ttf", "mono": "DejaVuSansMono.ttf",
     "italic": "DejaVuSans-Oblique.ttf", "serif bold": "STIXGeneralBol.ttf", "mono bold": "DejaVuSansMono-Bold.ttf",
-    "light": "cmss10.ttf",
+    "light": "cmss10.ttf", "roman": "DejaVuSerif.ttf", "roman bold": "DejaVuSerif-Bold.ttf", "old": "cmr10.ttf",
+    "typewriter": "cmtt10.ttf",
 }  # fmt: skip
 _SUPERSAMPLING = 8
 _TEXT_HEIGHT = 2.4  # height of a capital letter in header and caption, mm
@@ -99,6 +100,8 @@ def _add_text(ink: np.ndarray, frame: Frame, text: str, at: tuple[float, float],
     size = max(1, round(height * frame.px_per_mm * fine * 100 / _capital_height(name)))
     left, top = int(np.floor(box[0])) - 1, int(np.floor(box[1])) - 1
     right, bottom = int(np.ceil(box[2])) + 2, int(np.ceil(box[3])) + 2
+    if right <= 0 or bottom <= 0 or left >= frame.width or top >= frame.height:
+        return
     tile = Image.new("L", ((right - left) * fine, (bottom - top) * fine))
     start = ((at[0] - left) * fine, (at[1] - top) * fine)
     ImageDraw.Draw(tile).text(start, text, 255, font=load_font(name, size), anchor="ls")
@@ -110,8 +113,16 @@ def _add_text(ink: np.ndarray, frame: Frame, text: str, at: tuple[float, float],
 
 def _add_bar(ink: np.ndarray, frame: Frame, left: float, top: float, right: float, bottom: float) -> None:
     """Add an upright rectangle, in mm."""
-    across = span_coverage(frame.width, frame.x(left), frame.x(right))
-    ink += np.outer(span_coverage(frame.height, frame.y(top), frame.y(bottom)), across)
+    (x0, across), (y0, down) = (
+        _covered(frame.width, frame.x(left), frame.x(right)), _covered(frame.height, frame.y(top), frame.y(bottom))
+    )  # fmt: skip
+    ink[y0 : y0 + len(down), x0 : x0 + len(across)] += np.outer(down, across)
+
+
+def _covered(size: int, start: float, stop: float) -> tuple[int, np.ndarray]:
+    """The first pixel that an interval touches and the covered fraction of each from there."""
+    first, last = (int(np.clip(edge, 0, size)) for edge in (np.floor(start), np.ceil(stop)))
+    return first, span_coverage(max(last - first, 0), start - first, stop - first)
 
 
 def text_boxes(frame: Frame) -> list[tuple[str, PixelBox]]:

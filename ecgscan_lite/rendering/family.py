@@ -23,15 +23,17 @@ _INKS = {"black": (15, 15, 20), "grey": (80, 80, 85), "blue": (25, 35, 125)}
 
 def sample_page(rng: np.random.Generator, like: str | None = None) -> tuple[Layout, Paper]:
     """A layout and a paper as some maker might print them; `like` is one of `LAYOUTS` whose leads the layout has."""
-    return sample_layout(rng, like), sample_paper(rng)
+    paper = sample_paper(rng)
+    return sample_layout(rng, like, grid=paper.pattern != "none"), paper
 
 
-def sample_layout(rng: np.random.Generator, like: str | None = None) -> Layout:
+def sample_layout(rng: np.random.Generator, like: str | None = None, grid: bool = True) -> Layout:
     """Leads, rows, scales, labels, pulses, separators and print as some maker might choose them.
 
     Args:
         rng: source of all choices.
         like: one of `LAYOUTS`, whose leads the rows have; None chooses them too.
+        grid: whether a grid is printed; without one a pulse is, which alone shows the scale.
     """
     pick, between = _Chooser(rng).pick, _Chooser(rng).between
     if like is None:
@@ -45,8 +47,13 @@ def sample_layout(rng: np.random.Generator, like: str | None = None) -> Layout:
         name, rows = like, LAYOUTS[like].rows
         arrangement = FAMILY["arrangements"][like.split("+")[0].split("-")[0]]
     speed, gain, pulse_at = pick("speed"), pick("gain"), pick("pulse_at")
-    before, wide, after = rng.uniform(0, 2), 0.2 * speed, rng.uniform(0, 3)
-    pulse_gap = pick("pulse_gap") * rng.uniform(0.7, 1.3)
+    if pulse_at == "none" and not grid:
+        pulse_at = "left"
+    before, after, pulse_gap = (
+        pick(name) * (rng.uniform(0.6, 1.4) if rng.random() < 0.6 else 1.0)
+        for name in ("pulse_before", "pulse_after", "pulse_gap")
+    )
+    wide = 0.2 * speed
     before_traces = before + wide + after + pulse_gap if pulse_at == "left" else 0.0
     pitch = rng.uniform(*arrangement["pitch"]) * (gain / 10) ** 0.5
     lower = str(pick("label_at"))
@@ -63,7 +70,8 @@ def sample_layout(rng: np.random.Generator, like: str | None = None) -> Layout:
         pulse_rows=pick("pulse_rows") or None, label_form=pick("label_form"), upper_case=pick("upper_case"),
         grid_area=pick("grid_area"), border=pick("border"),
     )  # fmt: skip
-    return _with_print(rng, layout)
+    unusual = (speed, gain) != (25.0, 10.0)
+    return _with_print(rng, layout, scales=rng.random() < 0.6 or (unusual and pulse_at == "none"))
 
 
 def sample_paper(rng: np.random.Generator) -> Paper:
@@ -137,8 +145,8 @@ def _rows(rng: np.random.Generator, name: str, order: str) -> tuple[tuple[str, .
     return tuple(tuple(str(leads[column * n + row]) for column in range(columns)) for row in range(n))
 
 
-def _with_print(rng: np.random.Generator, layout: Layout) -> Layout:
-    """The layout with lines of text above and below its rows, and ticks of a time axis."""
+def _with_print(rng: np.random.Generator, layout: Layout, scales: bool) -> Layout:
+    """The layout with lines of text above and below its rows, maybe its scales, and seconds of a time axis."""
     words, (low, high) = FAMILY["text"], FAMILY["ranges"]["text_height"]
     texts, height = [], float(rng.uniform(low, high))
     top, bottom = layout.above, layout.height - layout.below
@@ -149,7 +157,7 @@ def _with_print(rng: np.random.Generator, layout: Layout) -> Layout:
 
     for _ in range(int(rng.integers(0, 14)) if rng.random() < 0.5 else 0):
         line(str(rng.choice(words["lines"])), rng.uniform(0, 0.9 * layout.width), rng.uniform(3, max(4, top + 3)))
-    if rng.random() < 0.6:
+    if scales:
         x = rng.uniform(0, 0.5) * layout.width
         y = bottom + rng.uniform(-2, layout.below + 1) if rng.random() < 0.75 else rng.uniform(3, top + 4)
         speed, gain = (str(rng.choice(words[name])) for name in ("speed", "gain"))

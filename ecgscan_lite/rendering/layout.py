@@ -16,7 +16,10 @@ from ecgscan_lite.rendering.lookup import by_name
 
 CORNERS = ("upper left", "upper right", "lower left", "lower right")
 GRID_AREAS = ("page", "content", "panels")
-FONTS = ("sans", "wide", "bold", "serif", "mono", "italic", "serif bold", "mono bold", "light")
+FONTS = (
+    "sans", "wide", "bold", "serif", "mono", "italic", "serif bold", "mono bold", "light", "roman", "roman bold", "old",
+    "typewriter",
+)  # fmt: skip
 _HEADER_MM, _CAPTION_MM = 10.0, 5.0  # by which the page grows if it has a header, and a caption
 
 #: Height and width of the paper, mm; a strip is cut from a roll.

@@ -8,6 +8,7 @@ straightened imperfectly on purpose: small errors of angle, scale and bend stay,
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +47,8 @@ class Window:
             float32 (S / 2, S / 2); NaN where there is none.
         edges, ends: left and right ends of strips as Gaussians, in blocks of 2 px and in cells of 8 px. Shapes: float32
             (2, S / 2, S / 2), (2, S / 8, S / 8).
+        points: the left and right end of each strip that has them in the window, px (x, y); NaN elsewhere. Shape:
+            float32 (MAX_STRIPS, 2, 2).
         words: index in `WORDS` of what is printed in each cell. Shape: int64 (S / 8, S / 8).
         turns: number of quarter turns that the window was turned by; only then `image` alone counts.
     """
@@ -56,6 +59,7 @@ class Window:
     pulse: Tensor
     edges: Tensor
     ends: Tensor
+    points: Tensor
     words: Tensor
     turns: int
 
@@ -70,36 +74,46 @@ def sample_window(signal: np.ndarray, fs: float, size: int, rng: np.random.Gener
         rng: source of all that is random.
     """
     layout, paper = sample_page(rng)
+    page, frame, to_window = print_window(signal, fs, layout, paper, size, rng)
+    plan_spans = raster.find_spans(frame, fs, signal.shape[1])
+    traces, zeros, edges, ends, points = _strip_truth(signal, plan_spans, to_window, size)
+    pulse = _pulse_truth(frame, paper, to_window, size)
+    words = _word_truth(frame, to_window, size)
+    turns = int(rng.integers(1, 4)) if rng.random() < 0.12 else 0
+    return Window(torch.rot90(page, turns, (1, 2)), traces, zeros, pulse, edges, ends, points, words, turns)
+
+
+def print_window(
+    signal: np.ndarray, fs: float, layout: Layout, paper: Paper, size: int, rng: np.random.Generator
+) -> tuple[Tensor, Frame, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+    """A window of a page as it is after straightening.
+
+    Returns:
+        The image, uint8 (3, size, size); the frame in which the page was rendered; and the function that brings places
+        in it, px, shapes (N,), to the window, px, shape (N, 2).
+    """
     scale = float(np.exp(rng.uniform(np.log(2.6), np.log(15.0))))
     scale = min(scale, 11.0) if rng.random() < 0.8 else scale
     frame = _window_frame(layout, scale, size, rng)
     image, geometry = _printed(signal, fs, frame, paper, rng)
-    ratio = PX_PER_MM / frame.px_per_mm
-    margin = MARGIN_MM * PX_PER_MM
-    side = size + 2 * int(margin)
-    page = F.interpolate(image[None].float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)[
-        0
-    ]
+    ratio, margin = PX_PER_MM / frame.px_per_mm, int(MARGIN_MM * PX_PER_MM)
+    side = size + 2 * margin
+    page = F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True, align_corners=False)[0]
     page = _on_a_table(_lit(page, rng), frame, ratio, rng)
-    page = page[:, int(margin) : int(margin) + size, int(margin) : int(margin) + size].clamp(0, 255).to(torch.uint8)
+    page = page[:, margin : margin + size, margin : margin + size].clamp(0, 255).to(torch.uint8)
 
     def to_window(x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
         flat = np.column_stack((np.ravel(x_px), np.ravel(y_px))).astype(float)
         return geometry.to_image(0, flat) * ratio - margin
 
-    plan_spans = raster.find_spans(frame, fs, signal.shape[1])
-    traces, zeros, edges, ends = _strip_truth(signal, plan_spans, to_window, size, frame)
-    pulse = _pulse_truth(frame, paper, to_window, size)
-    words = _word_truth(frame, to_window, size)
-    turns = int(rng.integers(1, 4)) if rng.random() < 0.12 else 0
-    return Window(torch.rot90(page, turns, (1, 2)), traces, zeros, pulse, edges, ends, words, turns)
+    return page, frame, to_window
 
 
 def _window_frame(layout: Layout, scale: float, size: int, rng: np.random.Generator) -> Frame:
     """The part of a page that a window shows; often its left or right end, where most is to be learned."""
     mm = size / PX_PER_MM
     x = rng.uniform(-12, max(layout.width - mm + 12, -11))
-    if rng.random() < 0.25:
+    if rng.random() < 0.35:
         x = rng.uniform(-15, layout.left)
     elif rng.random() < 0.15:
         x = rng.uniform(layout.end - mm, layout.end - mm + 20)
@@ -187,12 +201,13 @@ def _on_a_table(page: Tensor, frame: Frame, ratio: float, rng: np.random.Generat
 
 
 def _strip_truth(
-    signal: np.ndarray, spans: tuple[raster.Span, ...], to_window: callable, size: int, frame: Frame
+    signal: np.ndarray, spans: tuple[raster.Span, ...], to_window: callable, size: int
 ) -> tuple[Tensor, ...]:
     """Heights of the traces and zero lines in each column, and the ends of the strips."""
     traces = np.full((MAX_STRIPS, size), np.nan, np.float32)
     zeros, ends = traces.copy(), np.zeros((2, size // CELL, size // CELL), np.float32)
     edges = np.zeros((2, size // 2, size // 2), np.float32)
+    points = np.full((MAX_STRIPS, 2, 2), np.nan, np.float32)
     columns, row = np.arange(size) + 0.5, 0
     for span in spans:
         sample = np.arange(span.first, span.last + 1)
@@ -209,8 +224,10 @@ def _strip_truth(
         if seen.any() and row < MAX_STRIPS:
             traces[row, inside] = heights[inside]
             zeros[row, inside] = np.interp(columns, zero[:, 0], zero[:, 1])[inside]
+            both = xy[[0, -1]]
+            points[row] = np.where(((both > 0) & (both < size)).all(1, keepdims=True), both, np.nan)
             row += 1
-    return torch.from_numpy(traces), torch.from_numpy(zeros), torch.from_numpy(edges), torch.from_numpy(ends)
+    return tuple(map(torch.from_numpy, (traces, zeros, edges, ends, points)))
 
 
 def _add_bump(grid: np.ndarray, at: np.ndarray, wide: float, high: float) -> None:

@@ -7,9 +7,10 @@ import numpy as np
 from ecgscan_lite.digitization.digitization import PX_PER_MM
 from ecgscan_lite.digitization.reader import PageReading
 from ecgscan_lite.digitization.reader_net import CELL, CENTRE, WORDS
+from ecgscan_lite.digitization.words import find_words
 from ecgscan_lite.rendering import Layout, Paper, raster
 from ecgscan_lite.rendering.layout import Frame
-from ecgscan_lite.training import page_reader, reader_pages
+from ecgscan_lite.training import reader_losses, reader_pages
 
 
 def ideal_reading(signal: np.ndarray, fs: float, layout: Layout, paper: Paper) -> PageReading:
@@ -21,14 +22,14 @@ def ideal_reading(signal: np.ndarray, fs: float, layout: Layout, paper: Paper) -
         return np.column_stack((np.ravel(x), np.ravel(y))).astype(float)
 
     spans = raster.find_spans(frame, fs, signal.shape[1])
-    traces, zeros, edges, ends = reader_pages._strip_truth(signal, spans, to_window, size, frame)
+    traces, zeros, edges, ends, _ = reader_pages._strip_truth(signal, spans, to_window, size)
     pulse = reader_pages._pulse_truth(frame, paper, to_window, size)
     words = reader_pages._word_truth(frame, to_window, size).numpy()
-    heat = CENTRE * page_reader._heat(traces[None], size)[0][0].numpy().clip(1e-4, 1)
+    heat = CENTRE * reader_losses.draw_heat(traces[None], size)[0][0].numpy().clip(1e-4, 1)
     y = np.arange(size // 2)[:, None] + 0.5
     offset = np.zeros((size // 2, size // 2), np.float32)
     for trace, zero in zip(traces, zeros.numpy(), strict=True):
-        low, high = (span.numpy()[None] for span in page_reader.block_span(trace / 2))
+        low, high = (span.numpy()[None] for span in reader_losses.block_span(trace / 2))
         near = (y > low - 1.5) & (y < high + 1.5)
         offset = np.where(near, (zero[None, ::2] / 2 - y) * 2 / CELL, offset)
     on_pulse = ~np.isnan(pulse.numpy())
@@ -37,5 +38,5 @@ def ideal_reading(signal: np.ndarray, fs: float, layout: Layout, paper: Paper) -
     np.put_along_axis(spread, words[None], 1.0, axis=0)
     return PageReading(
         np.log(heat / (1 - heat)).astype(np.float32), offset.astype(np.float32), on_pulse.astype(np.float32),
-        edges.numpy(), ends.numpy(), spread / spread.sum(0), np.array([0.0, -9, -9, -9]),
+        edges.numpy(), ends.numpy(), find_words(spread / spread.sum(0)), np.array([0.0, -9, -9, -9]),
     )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 import ecgscan_lite as es
 from ecgscan_lite.digitization.digitize import FS, read_straight_page, usual_duration
 from ecgscan_lite.digitization.scale import find_pulses, find_scales
-from ecgscan_lite.digitization.strips import find_segments
+from ecgscan_lite.digitization.strips import _divided, find_segments
 from ecgscan_lite.digitization.trace import best_paths, find_zero_lines, read_rows
 from ecgscan_lite.digitization.witness import choose_names, limb_residual
 from ecgscan_lite.rendering import LAYOUTS, PAPERS, Layout
@@ -45,7 +45,7 @@ def test_of_every_layout_the_leads_are_read_as_they_were_drawn(record: es.ECGRec
         true = strip.sign * record.signal[es.LEADS.index(strip.lead), start : start + len(signal)]
         error = signal - true
         error -= np.nanmean(error)
-        assert np.nanmean(error**2) < 0.02 * true.var()
+        assert np.nanmean(error**2) < 0.03 * true.var()
     digitization = found.digitization(page, 8.0, 1.0)
     assert digitization.layout.name == name
     assert digitization.record.signal.shape == (12, 10 * FS)
@@ -98,14 +98,17 @@ def test_gaps_between_columns_are_found(record: es.ECGRecord) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_best_path_is_the_best_of_all(seed: int) -> None:
     """Against all paths of a small map, one by one."""
-    from itertools import product
+    from itertools import pairwise, product
 
-    scores = np.random.default_rng(seed).normal(size=(2, 4, 5)).astype(np.float32)
-    paths = best_paths(scores, 0.3)
-    for score, path in zip(scores, paths, strict=True):
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(2, 4, 5)).astype(np.float32)
+    costs = rng.uniform(0, 0.6, (2, 4, 5)).astype(np.float32)
+    paths = best_paths(scores, costs)
+    for score, cost, path in zip(scores, costs, paths, strict=True):
 
-        def value(p: tuple[int, ...], score: np.ndarray = score) -> float:
-            return sum(score[y, x] for x, y in enumerate(p)) - 0.3 * sum(abs(np.diff(p)))
+        def value(p: tuple[int, ...], score: np.ndarray = score, cost: np.ndarray = cost) -> float:
+            steps = sum(cost[min(a, b) + 1 : max(a, b) + 1, x + 1].sum() for x, (a, b) in enumerate(pairwise(p)))
+            return sum(score[y, x] for x, y in enumerate(p)) - steps
 
         assert value(tuple(path)) == pytest.approx(max(map(value, product(range(4), repeat=5))), abs=1e-5)
 
@@ -116,11 +119,20 @@ def test_limb_leads_testify(record: es.ECGRecord) -> None:
     swapped = leads | {"I": leads["V1"], "III": leads["V4"]}
     assert limb_residual(swapped, record.fs) > 0.3
     assert limb_residual({"I": leads["I"]}, record.fs) is None
+    first_of_cabrera = {"aVL": leads["aVL"], "I": leads["I"], "aVR": leads["aVR"]}
+    assert limb_residual(first_of_cabrera, record.fs) < 0.05
+    assert limb_residual(first_of_cabrera | {"aVR": -leads["aVR"]}, record.fs) > 0.3
     names = ["I", "II", "III"]
     signals = [leads[name] for name in ("II", "I", "III")]  # as on a page in another order
     chosen, residual = choose_names([names, ["II", "I", "III"]], [0.0, -1.0], signals, [0, 0, 0], record.fs)
     assert chosen == ["II", "I", "III"]
     assert residual < 0.05
+
+
+def test_a_row_without_visible_breaks_is_divided_as_the_others_are() -> None:
+    breaks = np.array([1.5, 1.4, -0.4, 1.6, 1.3, 1.5, -0.3])  # of 6x2 with a rhythm strip below
+    np.testing.assert_array_equal(_divided(breaks, 2), [True] * 6 + [False])
+    np.testing.assert_array_equal(_divided(breaks[:5], 2), [True, True, False, True, True])
 
 
 def test_usual_durations() -> None:

@@ -10,10 +10,10 @@ import torch
 
 from ecgscan_lite import open_dataset
 from ecgscan_lite.corpus import Corpus
-from ecgscan_lite.digitization.reader import load_reader
+from ecgscan_lite.digitization.reader import load_trained
 from ecgscan_lite.digitization.reader_net import CENTRE, WORDS, ReaderNet, even_light
 from ecgscan_lite.rendering.family import sample_page
-from ecgscan_lite.training import page_reader
+from ecgscan_lite.training import page_reader, reader_losses
 from ecgscan_lite.training.reader_pages import Window, sample_window
 
 
@@ -52,7 +52,7 @@ def test_a_window_depends_on_its_seed_alone(corpus: Corpus) -> None:
 
 
 def test_words_and_ends_are_where_the_page_has_them(corpus: Corpus) -> None:
-    found = windows(corpus, range(80))
+    found = windows(corpus, range(140))
     words = torch.stack([window.words for window in found])
     assert {WORDS[int(k)] for k in words.unique()} >= {"", "I", "V1", "aVF"}
     for window in found:
@@ -70,16 +70,16 @@ def test_a_perfect_answer_has_less_loss_than_any_other(corpus: Corpus, monkeypat
     net = ReaderNet().eval()
     with torch.inference_mode():
         output = net(even_light(torch.stack([window.image for window in upright])))
-    heat, _ = page_reader._heat(torch.stack([window.traces for window in upright]), 256)
+    heat, _ = reader_losses.draw_heat(torch.stack([window.traces for window in upright]), 256)
     ends = torch.stack([window.ends for window in upright]).clamp(1e-4, 1 - 1e-4)
     words = torch.nn.functional.one_hot(torch.stack([w.words for w in upright]), len(WORDS)).permute(0, 3, 1, 2)
     perfect = output._replace(
         trace=torch.logit(CENTRE * heat.clamp(1e-5, 1)), ends=torch.logit(ends), words=20.0 * words
     )  # fmt: skip
     torch.manual_seed(0)
-    random = page_reader.losses(output, upright)
+    random = reader_losses.losses(output, upright)
     torch.manual_seed(0)
-    best = page_reader.losses(perfect, upright)
+    best = reader_losses.losses(perfect, upright)
     for name in ("trace", "height", "ends", "words"):
         assert best[name] < random[name] / 1.8, name
 
@@ -106,8 +106,7 @@ def test_an_interrupted_training_goes_on_and_its_weights_load(
     page_reader.train([corpus], tmp_path, minutes=0.05, workers=0)
     second = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert second["step"] > first["step"] > 0
-    load_reader.cache_clear()
-    net = load_reader(weights)
+    net = load_trained(weights)
     name = next(iter(net.state_dict()))
     torch.testing.assert_close(net.state_dict()[name], second["average"][name], atol=2e-3, rtol=2e-3)
     warm = page_reader.train([corpus], tmp_path / "warm", minutes=0.0, workers=0, initial=weights)
@@ -117,7 +116,7 @@ def test_an_interrupted_training_goes_on_and_its_weights_load(
 def test_pages_that_are_too_small_for_a_window_are_printed(corpus: Corpus) -> None:
     """Also pages that are less high than a window, such as a single strip."""
     layout = next(
-        layout for seed in range(99) for layout, _ in [sample_page(np.random.default_rng(seed))] if layout.height < 64
+        layout for seed in range(500) for layout, _ in [sample_page(np.random.default_rng(seed))] if layout.height < 64
     )
     assert layout.height < 64
     assert all(window.image.shape == (3, 512, 512) for window in windows(corpus, range(3), 512))
