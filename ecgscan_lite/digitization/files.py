@@ -29,7 +29,7 @@ from ecgscan_lite.rendering.lookup import by_name
 ERRORS_FILE = "errors.csv"
 #: Endings of a record's files by format; the one that is written last is last.
 FORMATS = {"wfdb": (".dat", ".hea"), "csv": (".csv",), "parquet": (".parquet",)}
-EDITION = 1  # of the files; a page of another edition is read again
+EDITION = 2  # of the files; a page of another edition is read again
 UNITS_PER_MV = 1000.0  # of WFDB records: 1 uV
 MISSING = -32768  # of 16-bit WFDB signals
 _LARGEST = 32_000  # units, of a signal that keeps its resolution

@@ -50,7 +50,7 @@ def crop_words(light: Tensor, places: np.ndarray) -> Tensor:
     """
     height, width = CROP
     padded = F.pad(light, (width, width, height, height))
-    corners = np.round(places).astype(int) + (width - width // 2, height - height // 2)
+    corners = np.round(places).astype(int) + np.array((width - width // 2, height - height // 2))
     corners = np.clip(corners, 0, (padded.shape[2] - width, padded.shape[1] - height))
     return torch.stack([padded[:, y : y + height, x : x + width] for x, y in corners])
 

@@ -107,9 +107,13 @@ def warp(image: np.ndarray, positions: np.ndarray, mode: str = "bilinear") -> np
     height, width = image.shape[:2]
     scale = torch.tensor([2 / width, 2 / height])
     grid = (torch.from_numpy(positions) * scale - 1)[None]
-    picture = torch.tensor(image, dtype=torch.float32).permute(2, 0, 1)[None]
-    warped = F.grid_sample(picture, grid, mode=mode, padding_mode="border", align_corners=False)[0]
-    page = warped.round_().clamp_(0, 255).to(torch.uint8).numpy()
+    page = np.empty((3, *positions.shape[:2]), np.uint8)
+    for channel, plane in enumerate(np.moveaxis(image, 2, 0)):  # one at a time, for the memory
+        warped = F.grid_sample(
+            torch.tensor(plane, dtype=torch.float32)[None, None], grid, mode=mode, padding_mode="border",
+            align_corners=False,
+        )[0, 0]  # fmt: skip
+        page[channel] = warped.round_().clamp_(0, 255).to(torch.uint8).numpy()
     outside = (grid[0].abs() > 1).any(dim=-1).numpy()
     page[:, outside] = paper_colour(image)[:, None]
     return page
