@@ -15,7 +15,7 @@ from ecgscan_lite.digitization.words import Word
 USUAL_SPEED, USUAL_GAIN = 25.0, 10.0  # mm/s and mm/mV
 GAINS = (2.5, 5.0, 10.0, 20.0, 40.0)
 TOLERANCE = 0.15  # by which a pulse may differ from a usual gain
-READ = 0.5  # probability from which on a printed scale counts
+READ, CLEARLY_READ = 0.5, 0.9  # probability from which on a printed scale counts, and does so before a pulse's width
 PULSE_MM = (3.0, 60.0)  # heights that a pulse may have
 STROKE = 3  # blocks of 2 px that a pulse's upright stroke has at most to either side
 PULSE_SECONDS = 0.2  # width of a usual pulse
@@ -108,22 +108,21 @@ def _gain(pulses: list[Pulse], words: list[Word]) -> tuple[float, str]:
 
 
 def _speed(pulses: list[Pulse], words: list[Word]) -> tuple[float, str]:
-    printed = _printed(words, SPEEDS)
-    if printed:
-        return printed, "text"
+    by_pulse = None
     if pulses:
         width = float(np.median([pulse.width for pulse in pulses]))
-        if abs(np.log(width / (50 * PULSE_SECONDS))) < TOLERANCE:
-            return 50.0, "pulse"
-        if abs(np.log(width / (25 * PULSE_SECONDS))) < TOLERANCE:
-            return 25.0, "pulse"
-    return USUAL_SPEED, "assumed"
+        usual = [speed for speed in (50.0, 25.0) if abs(np.log(width / (speed * PULSE_SECONDS))) < TOLERANCE]
+        by_pulse = usual[0] if usual else None
+    printed = _printed(words, SPEEDS, READ if by_pulse is None else CLEARLY_READ)
+    if printed:
+        return printed, "text"
+    return (by_pulse, "pulse") if by_pulse else (USUAL_SPEED, "assumed")
 
 
-def _printed(words: list[Word], values: dict[str, float]) -> float | None:
+def _printed(words: list[Word], values: dict[str, float], least: float = READ) -> float | None:
     """The most probable of some printed values; None if none was read."""
     columns = [WORDS.index(name) - 1 for name in values]
     read = [word.probability[columns] for word in words]
-    if not read or max(p.max() for p in read) < READ:
+    if not read or max(p.max() for p in read) < least:
         return None
     return list(values.values())[int(np.stack(read).max(0).argmax())]

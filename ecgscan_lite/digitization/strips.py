@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 from scipy.signal import find_peaks
+from scipy.special import logit
 
 from ecgscan_lite.digitization.reader import PageReading
 from ecgscan_lite.digitization.reader_net import CELL
@@ -25,7 +26,7 @@ REFINE_BLOCKS = 8  # blocks of 2 px to either side in which the exact end is loo
 USUAL_LENGTHS_MM = (31.25, 62.5, 250 / 3, 125.0, 150.0, 250.0)  # of strips
 PITCH_TRUST = 0.004  # share by which ends that are seen may be off
 USUAL_WHOLES_MM = (125.0, 150.0, 250.0, 300.0, 500.0)  # of rows: 5, 6, 10 and 12 s at 25 or 50 mm/s
-USUAL_DIVISION = 0.7  # evidence, for each break of a row, that the usual division of the rows outweighs
+USUAL_DIVISION = 1.0  # evidence, for each break of a row, that the usual division of the rows outweighs
 USUAL_TRUST = 0.5  # what such a length is worth, in ends seen, for each row
 OWN_END_MM = 8.0  # by which a row that is one strip may seem to end elsewhere than the others
 EDGE_TRUST = 0.15  # what the first and the last column with a trace are worth as ends
@@ -67,7 +68,7 @@ def find_segments(reading: PageReading, rows: list[Row], columns: int | None = N
             starts = left + np.arange(n) * (length + gap)
             begin, end = _at(wide[:, 0], starts), _at(wide[:, 1], starts + length)
             breaks = (begin[:, 1:] + end[:, :-1] - 2 * DOUBT).sum(1)
-            if n > 1 and not (breaks > 0).any():
+            if n > 1 and (breaks > 0).sum() < max(1, len(rows) // 4):
                 continue
             score = begin[:, 0].sum() + end[:, -1].sum() + np.maximum(breaks, 0).sum()
             score += EDGE_TRUST * len(rows) * ((abs(left - first) < 3) + (abs(right - last) < 3)) - 0.01 * gap
@@ -119,7 +120,7 @@ def without_strangers(reading: PageReading, rows: list[Row]) -> list[Row]:
         far = np.abs(span - middle) > 8
         cells = np.clip(common[:, None] + reach, 0, profiles.shape[1] - 1)
         unmarked = np.take_along_axis(profiles, cells, axis=1).max(1) < DOUBT
-        if not (far & unmarked).all():
+        if not (unmarked.all() and far.any()):
             kept.append(row)
     return kept
 
@@ -185,9 +186,10 @@ def _lattice(profiles: np.ndarray, places: np.ndarray, divided: np.ndarray, touc
         )
         evidence = of_rows[:, blocks].sum(0) if len(blocks) else np.zeros(0)
         if evidence.max(initial=0) > DOUBT:
-            peak = int(evidence.argmax())
+            odds = logit(np.clip(of_rows[:, blocks], 1e-4, 1 - 1e-4)).mean(0)  # of all rows together
+            peak = int(odds.argmax())
             near = slice(max(0, peak - 3), peak + 4)
-            found[k] = 2 * np.average(blocks[near] + 0.5, weights=evidence[near])
+            found[k] = 2 * np.average(blocks[near] + 0.5, weights=np.exp(odds[near] - odds[peak]))
             weights[k] = evidence[near].sum()
     if len(places) == 1 or np.count_nonzero(weights) < 2:
         return found if len(places) == 1 else places + (weights @ (found - places)) / max(weights.sum(), 1e-9)

@@ -117,7 +117,7 @@ def is_straight(y: np.ndarray) -> bool:
     """Whether a path is a straight line, as an edge is, and no lead, however small."""
     x = np.linspace(-1, 1, len(y))
     left = y - np.polyval(np.polyfit(x, y, 1), x)
-    return bool(np.subtract(*np.percentile(left, (99, 1))) < STRAIGHT_PX)
+    return bool(np.subtract(*np.percentile(left, (97, 3))) < STRAIGHT_PX)
 
 
 def find_zero_lines(reading: PageReading) -> np.ndarray:

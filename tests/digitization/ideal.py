@@ -38,5 +38,5 @@ def ideal_reading(signal: np.ndarray, fs: float, layout: Layout, paper: Paper) -
     np.put_along_axis(spread, words[None], 1.0, axis=0)
     return PageReading(
         np.log(heat / (1 - heat)).astype(np.float32), offset.astype(np.float32), on_pulse.astype(np.float32),
-        edges.numpy(), ends.numpy(), find_words(spread / spread.sum(0)), np.array([0.0, -9, -9, -9]),
+        CENTRE * edges.numpy(), ends.numpy(), find_words(spread / spread.sum(0)), np.array([0.0, -9, -9, -9]),
     )  # fmt: skip
