@@ -69,8 +69,13 @@ def read_names(page: np.ndarray, places: np.ndarray, net: NameNet | None = None)
 @lru_cache(maxsize=2)
 def load_names(weights: Path = NAME_WEIGHTS) -> NameNet:
     """The network with its weights."""
+    net = NameNet()
+    net.load_state_dict(load_single(weights))
+    return net.eval()
+
+
+def load_single(weights: Path) -> dict[str, Tensor]:
+    """A file's tensors, those that are kept in half precision in single precision."""
     from safetensors.torch import load_file
 
-    net = NameNet()
-    net.load_state_dict({name: x.float() if x.is_floating_point() else x for name, x in load_file(weights).items()})
-    return net.eval()
+    return {name: x.float() if x.is_floating_point() else x for name, x in load_file(weights).items()}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ecgscan_lite.digitization.name_net import load_single
 from ecgscan_lite.digitization.reader_net import ReaderNet, ReaderOutput, even_light
 from ecgscan_lite.digitization.words import Word, find_words, with_names
 
@@ -53,10 +54,8 @@ def load_reader(weights: Path = WEIGHTS) -> ReaderNet:
 
 def load_trained(weights: Path) -> ReaderNet:
     """The network with its weights, as it is trained."""
-    from safetensors.torch import load_file
-
     net = ReaderNet()
-    net.load_state_dict({name: x.float() if x.is_floating_point() else x for name, x in load_file(weights).items()})
+    net.load_state_dict(load_single(weights))
     return net.to(memory_format=torch.channels_last)
 
 

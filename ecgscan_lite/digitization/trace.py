@@ -23,7 +23,7 @@ MAX_MISMATCH = 14.0  # such cost beyond which it grows slowly: a wandering trace
 FAR_MISMATCH = 0.1  # how slowly, for 1 mm
 KNOWN = 3  # power of a pixel's probability with which its own zero line counts: on steep traces it is hardly known
 STEP_COST = 0.005  # cost of a step of one pixel up or down along a trace
-BLANK_COST = 0.2  # cost, beside that, where there is none
+BLANK_COST = 0.12  # cost, beside that, where there is none
 INK = 0.1  # probability from which on a trace is there
 TAKEN_COST, TAKEN_PX = 4.0, 3  # cost of a trace so near to the path of another row
 NEAR = 5  # px about a path that its height is averaged over
@@ -66,7 +66,7 @@ def read_rows(reading: PageReading) -> list[Row]:
 
 
 def read_again(reading: PageReading, rows: list[Row], spans: list[list[tuple[float, float]]]) -> list[Row]:
-    """The rows, each traced anew between the ends of its strips, off the traces that are another row's.
+    """The rows, each traced a second time: between the ends of its strips, and off the traces of other rows.
 
     `spans` has the left and right ends of the strips of each row, px; from strip to strip a path may leap.
     """

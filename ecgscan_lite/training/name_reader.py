@@ -7,7 +7,6 @@ Interrupted, the same command continues. `names.safetensors` in the folder is wh
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from ecgscan_lite.files import write_atomically
 from ecgscan_lite.rendering.annotations import label_boxes, text_boxes
 from ecgscan_lite.rendering.family import FAMILY, sample_page
 from ecgscan_lite.rendering.layout import Frame, Layout, Text
-from ecgscan_lite.training.page_reader import save_weights, training_signals
+from ecgscan_lite.training.page_reader import run_training, save_weights, training_parser, training_signals
 from ecgscan_lite.training.reader_pages import print_window
 
 SIZE, BATCH = 512, 96  # px of a window, crops
@@ -145,18 +144,5 @@ def _batch(signals: Iterator[tuple[np.ndarray, float]], rng: np.random.Generator
     return crops, answers
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpora", nargs="+", type=Path, help="corpora made by `ecgscan prepare`")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    options = vars(arguments)
-    print(train([Corpus(path) for path in options.pop("corpora")], options.pop("out"), **options))
-
-
 if __name__ == "__main__":
-    main()
+    run_training(training_parser(__doc__, minutes=60), train)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -197,19 +197,29 @@ def _average(average: nn.Module, net: nn.Module, share: float) -> None:
             old.copy_(new)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def training_parser(description: str, minutes: float) -> argparse.ArgumentParser:
+    """The options that both readers' trainings have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpora", nargs="+", type=Path, help="corpora made by `ecgscan prepare`")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def run_training(parser: argparse.ArgumentParser, train: Callable[..., Path]) -> None:
+    """Train as the command line says, and print where the weights are."""
+    options = vars(parser.parse_args())
+    torch.set_num_threads(1)
+    options["out"].mkdir(parents=True, exist_ok=True)
+    print(train([Corpus(path) for path in options.pop("corpora")], options.pop("out"), **options))
+
+
+def main() -> None:
+    parser = training_parser(__doc__, minutes=120)
     parser.add_argument("--workers", type=int, default=1, help="processes that print pages")
     parser.add_argument("--initial", type=Path, help="weights to begin with")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    options = vars(arguments)
-    print(train([Corpus(path) for path in options.pop("corpora")], options.pop("out"), **options))
+    run_training(parser, train)
 
 
 if __name__ == "__main__":

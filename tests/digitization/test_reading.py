@@ -45,7 +45,7 @@ def test_of_every_layout_the_leads_are_read_as_they_were_drawn(record: es.ECGRec
         true = strip.sign * record.signal[es.LEADS.index(strip.lead), start : start + len(signal)]
         error = signal - true
         error -= np.nanmean(error)
-        assert np.nanmean(error**2) < 0.03 * true.var()
+        assert np.nanmean(error**2) < 0.02 * true.var()
     digitization = found.digitization(page, 8.0, 1.0)
     assert digitization.layout.name == name
     assert digitization.record.signal.shape == (12, 10 * FS)
